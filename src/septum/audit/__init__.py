@@ -1,0 +1,1 @@
+"""Decision records: read from Envoy's log, kept in one table, asked."""

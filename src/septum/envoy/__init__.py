@@ -1,0 +1,1 @@
+"""A policy and a mesh to Envoy resources, pure and deterministic; one file per Envoy concept."""

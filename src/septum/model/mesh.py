@@ -1,0 +1,171 @@
+"""What exists: segments, workloads, and how each is reached. The parsed form of `septum.yaml`."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from functools import cached_property
+
+from septum.model.diagnostic import Span
+from septum.model.spiffe import SpiffeId
+
+_IPV6 = re.compile(r"\[([0-9A-Fa-f:.]+)\]:(\d{1,5})")
+_IPV4 = re.compile(r"((?:\d{1,3}\.){3}\d{1,3}):(\d{1,5})")
+
+
+class Protocol(StrEnum):
+    """What a workload speaks. Declared, never sniffed: sniffing lets a silent client past the L7 policy."""
+
+    HTTP = "http"
+    GRPC = "grpc"
+    TCP = "tcp"
+
+
+class Mode(StrEnum):
+    """Whether a denial is carried out or only recorded."""
+
+    OBSERVE = "observe"
+    ENFORCE = "enforce"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Address:
+    """An IP address and a TCP port. Raises ValueError for anything else; names are not resolved."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Read `127.0.0.1:9101` or `[::1]:9101`."""
+        match = _IPV4.fullmatch(text) or _IPV6.fullmatch(text)
+        if match is None:
+            raise ValueError("an address is IP:PORT, such as 127.0.0.1:9101 or [::1]:9101")
+        host, port = match[1], int(match[2])
+        if not 0 < port < 65536:
+            raise ValueError("a port is a number from 1 to 65535")
+        if ":" not in host and any(int(part) > 255 for part in host.split(".")):
+            raise ValueError(f"{host} is not an IPv4 address")
+        return cls(host, port)
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds; 0 means no limit.
+
+    A whole request has no limit by default, since Envoy's 15 s would cut streams; a stream on which nothing moves ends
+    at `idle`.
+    """
+
+    connect: float = 1.0
+    request: float = 0.0
+    idle: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one proxy may hold open towards a workload (Envoy `CircuitBreakers.Thresholds`)."""
+
+    connections: int = 1024
+    pending: int = 1024
+    requests: int = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A named set of workloads; every workload is in exactly one."""
+
+    name: str
+    description: str = ""
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A service. `outbound` is where its own outbound listener opens (chosen by Septum when None).
+
+    `dials` says at which raw TCP address this workload finds each TCP workload it calls.
+    """
+
+    name: str
+    segment: str
+    at: Address
+    protocol: Protocol
+    health: str | None = None
+    websocket: bool = False
+    path_parameters: bool = False
+    ignore_case: bool = False
+    mode: Mode | None = None
+    outbound: Address | None = None
+    dials: Mapping[str, Address] = field(default_factory=dict)
+    timeouts: Timeouts = Timeouts()
+    limits: Limits = Limits()
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+    @cached_property
+    def canonical(self) -> bytes:
+        """The workload as bytes, for digests; where it stands plays no part."""
+        fields = asdict(self)
+        del fields["span"]
+        return json.dumps(fields, sort_keys=True).encode() + b"\n"
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """Everything that exists. `enforced` names the segments whose denials are carried out."""
+
+    name: str
+    trust_domain: str
+    segments: Mapping[str, Segment]
+    workloads: Mapping[str, Workload]
+    enforced: frozenset[str]
+
+    def spiffe(self, workload: str) -> SpiffeId:
+        """The identity of a workload of this mesh."""
+        return SpiffeId(self.trust_domain, workload)
+
+    def mode(self, target: Workload) -> Mode:
+        """A workload's own mode, or else its segment's."""
+        if target.mode is not None:
+            return target.mode
+        return Mode.ENFORCE if target.segment in self.enforced else Mode.OBSERVE
+
+    def members(self, segment: str) -> tuple[str, ...]:
+        """The workloads of a segment, in the mesh's order."""
+        return tuple(name for name, workload in self.workloads.items() if workload.segment == segment)
+
+    def authorities(self, workload: Workload) -> Iterator[str]:
+        """Every `:authority` by which callers may name a workload, already normalised.
+
+        A port that the workload does not have is not the workload. The plain name may carry port 80, because clients
+        write it into CONNECT.
+        """
+        port = workload.at.port
+        for name in (workload.name, f"{workload.name}.{self.trust_domain}"):
+            yield from dict.fromkeys((name, f"{name}:80", f"{name}:{port}"))
+        yield str(workload.at)
+        if workload.at.host == "127.0.0.1":
+            yield f"localhost:{port}"
+
+    @cached_property
+    def _by_authority(self) -> dict[str, str]:
+        names: dict[str, str] = {}
+        for workload in self.workloads.values():
+            for authority in self.authorities(workload):
+                names.setdefault(authority, workload.name)
+        return names
+
+    def resolve(self, authority: str) -> str | None:
+        """The workload an `:authority` names, or None.
+
+        One trailing dot of the host is dropped, as Envoy's `strip_trailing_host_dot` does; case matters, because
+        Envoy's scope keys are exact.
+        """
+        host, colon, port = authority.partition(":") if not authority.startswith("[") else (authority, "", "")
+        return self._by_authority.get(host.removesuffix(".") + colon + port)

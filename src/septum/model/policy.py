@@ -1,0 +1,55 @@
+"""What may happen: allow rules over a mesh. The parsed form of `septum.yaml` and `policy/*.yaml` together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from septum.model.diagnostic import Span
+from septum.model.mesh import Mesh
+from septum.model.operation import HttpPattern
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One allow rule, with its selectors resolved to workload names.
+
+    `operations` is None for a rule about TCP targets, which opens `connect`; it is never empty. `callers_text` and
+    `targets_text` keep the selectors as written.
+    """
+
+    id: str
+    callers: tuple[str, ...]
+    targets: tuple[str, ...]
+    operations: tuple[HttpPattern, ...] | None
+    because: str = ""
+    callers_text: str = ""
+    targets_text: str = ""
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+    @cached_property
+    def canonical(self) -> bytes:
+        """The rule's meaning and wording as bytes, for digests; where it stands plays no part."""
+        operations = None if self.operations is None else [pattern.text for pattern in self.operations]
+        parts = [self.id, self.callers, self.targets, operations, self.because, self.callers_text, self.targets_text]
+        return json.dumps(parts).encode() + b"\n"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A mesh and its rules, in the order in which they are read; `version` is the digest of both (SHA-256, hex)."""
+
+    mesh: Mesh
+    rules: tuple[Rule, ...]
+    version: str
+
+    @cached_property
+    def rules_to(self) -> Mapping[str, tuple[Rule, ...]]:
+        """Target name → the rules that open something on it, in policy order. Every workload has an entry."""
+        found: dict[str, list[Rule]] = {name: [] for name in self.mesh.workloads}
+        for rule in self.rules:
+            for target in rule.targets:
+                found[target].append(rule)
+        return {name: tuple(rules) for name, rules in found.items()}

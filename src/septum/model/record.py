@@ -1,0 +1,40 @@
+"""One decision as it is kept: the same fields on an allow and on a deny."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A request, what was decided about it and what came of it.
+
+    `time` is seconds since 1970 (UTC), `duration` and `upstream_duration` are milliseconds. `decision` is what happened;
+    `would_be` is what the policy says, which differs only where the target is observed. `rule` is the rule that
+    allows, `nearest` the one that came closest when none does, and `reason` the one thing that did not match. `path` has
+    no query.
+    """
+
+    time: float
+    request_id: str
+    trace_id: str
+    node: str
+    caller: str
+    target: str
+    protocol: str
+    method: str
+    path: str
+    decision: str
+    mode: str
+    would_be: str
+    rule: str
+    nearest: str
+    reason: str
+    policy_version: str
+    status: int
+    flags: str
+    bytes_received: int
+    bytes_sent: int
+    duration: float
+    upstream: str
+    upstream_duration: float

@@ -1,0 +1,113 @@
+"""The meaning of a policy. Everything else (the compiler, the proxies, what is shown) is tested to agree with this."""
+
+from __future__ import annotations
+
+import re
+from typing import assert_never
+
+from septum.model.decision import Decision, Effect, Nearest, Request
+from septum.model.mesh import Protocol, Workload
+from septum.model.operation import ConnectOperation, GrpcOperation, HttpOperation, HttpPattern, Operation, RefusedOperation
+from septum.model.policy import Policy, Rule
+
+# `/a/..;x/b`: Envoy leaves it when the dots were encoded, and servers of the Tomcat family resolve it.
+DOT_WITH_PARAMETERS = re.compile(r"/\.{1,2};")
+
+
+def decide(policy: Policy, request: Request) -> Decision:
+    """Allow a request when some rule allows it, and deny it otherwise. The first rule in policy order is named."""
+    target = policy.mesh.workloads.get(request.target)
+    if target is None or request.caller not in policy.mesh.workloads:
+        return _deny(policy, Nearest(None, _stranger(policy, request)))
+    for rule in policy.rules_to[target.name]:
+        if request.caller in rule.callers and opens(rule, target, request.operation):
+            return Decision(Effect.ALLOW, policy.version, rule=rule)
+    return _deny(policy, nearest(policy, request, target))
+
+
+def opens(rule: Rule, target: Workload, operation: Operation) -> bool:
+    """Whether a rule that names the caller and the target covers the operation."""
+    match operation:
+        case RefusedOperation():
+            return False
+        case ConnectOperation():
+            return rule.operations is None and target.protocol is Protocol.TCP
+        case GrpcOperation(service, method):
+            return opens(rule, target, HttpOperation("POST", f"/{service}/{method}"))
+        case HttpOperation():
+            return unreadable(target, operation) is None and any(
+                _covers(pattern, target, operation) for pattern in rule.operations or ()
+            )
+        case _:
+            assert_never(operation)
+
+
+def unreadable(target: Workload, operation: HttpOperation) -> str | None:
+    """Why no rule can open this operation on this target, or None."""
+    if ";" in operation.path and not target.path_parameters:
+        return "the path has parameters (`;`), which the target does not declare (path_parameters: true)"
+    if DOT_WITH_PARAMETERS.search(operation.path):
+        return "the path has a dot segment with parameters, which some servers resolve"
+    if operation.websocket and not target.websocket:
+        return "the target does not declare WebSocket (websocket: true)"
+    return None
+
+
+def _covers(pattern: HttpPattern, target: Workload, operation: HttpOperation) -> bool:
+    return operation.method in pattern.methods and path_covers(pattern, target, operation.path)
+
+
+def path_covers(pattern: HttpPattern, target: Workload, path: str) -> bool:
+    """Whether the pattern's path matches. A health path opens only to a rule that spells it out."""
+    if target.health and _same(path, target.health, target) and not _same(pattern.path.literal or "", path, target):
+        return False
+    return pattern.path.matches(path, ignore_case=target.ignore_case)
+
+
+def _same(one: str, other: str, target: Workload) -> bool:
+    return one.lower() == other.lower() if target.ignore_case else one == other
+
+
+def _deny(policy: Policy, nearest: Nearest) -> Decision:
+    return Decision(Effect.DENY, policy.version, nearest=nearest)
+
+
+def _stranger(policy: Policy, request: Request) -> str:
+    if request.caller not in policy.mesh.workloads:
+        return f"no workload is called `{request.caller}`"
+    return f"`{request.target}` names no workload"
+
+
+def nearest(policy: Policy, request: Request, target: Workload) -> Nearest:
+    """The rule that came closest to a denied request, and the one thing that kept it from matching."""
+    operation = request.operation
+    if isinstance(operation, RefusedOperation):
+        return Nearest(None, operation.reason)
+    if isinstance(operation, HttpOperation) and (reason := unreadable(target, operation)):
+        return Nearest(None, reason)
+    if isinstance(operation, ConnectOperation) != (target.protocol is Protocol.TCP):
+        return Nearest(None, f"`{target.name}` speaks {target.protocol}, and `{operation}` is not an operation of it")
+    rules = policy.rules_to[target.name]
+    named = [rule for rule in rules if request.caller in rule.callers]
+    if named:
+        return min((_near_miss(rule, target, operation) for rule in named), key=lambda pair: pair[0])[1]
+    for rule in rules:
+        if opens(rule, target, operation):
+            return Nearest(rule, f"caller: it is for {rule.callers_text}, not {request.caller}")
+    if rules:
+        return Nearest(None, f"no rule names {request.caller} as a caller of {target.name}")
+    return Nearest(None, f"no rule opens anything on {target.name}")
+
+
+def _near_miss(rule: Rule, target: Workload, operation: Operation) -> tuple[int, Nearest]:
+    """How far a rule for this caller and target is from the operation (less is nearer), and what misses."""
+    asked = HttpOperation("POST", str(operation)) if isinstance(operation, GrpcOperation) else operation
+    assert isinstance(asked, HttpOperation)  # TCP targets have no near miss: a rule for the caller allows
+    for pattern in rule.operations or ():
+        path = f"/{asked.path}" if isinstance(operation, GrpcOperation) else asked.path
+        if path_covers(pattern, target, path):
+            return 0, Nearest(rule, f"method: it allows {','.join(pattern.methods)}, not {asked.method}")
+    same_method = [p for p in rule.operations or () if asked.method in p.methods]
+    shown = ", ".join(p.text for p in (same_method or rule.operations or ())[:3])
+    what = "method" if isinstance(operation, GrpcOperation) else "path"
+    return (1 if same_method else 2), Nearest(rule, f"{what}: it allows {shown}, not {operation}")

@@ -1,0 +1,53 @@
+"""JSON Schema (2020-12) of the two kinds of file, made from the shapes that the checker walks."""
+
+from __future__ import annotations
+
+from typing import Any, assert_never
+
+from septum.policy.shape import MESH, POLICY, Flag, Keys, Many, Named, Number, Shape, Text
+
+KINDS = {"mesh": MESH, "policy": POLICY}
+
+
+def schema(kind: str) -> dict[str, Any]:
+    """The schema of `mesh` (septum.yaml) or `policy` (policy/*.yaml)."""
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"Septum {kind}"}
+    body = _of(KINDS[kind])
+    if kind == "policy":
+        body["type"] = ["object", "null"]  # a file with nothing but comments allows nothing
+    return head | body
+
+
+def _of(shape: Shape) -> dict[str, Any]:
+    described = {"description": shape.doc} if shape.doc else {}
+    match shape:
+        case Text():
+            return described | _text(shape)
+        case Flag():
+            return described | {"type": "boolean"}
+        case Number(least=least):
+            return described | {"type": "integer", "minimum": least}
+        case Named(of=of):
+            return described | {"type": "object", "additionalProperties": _of(of)}
+        case Many(of=of, or_one=or_one):
+            items = {"type": "array", "items": _of(of)}
+            return described | ({"oneOf": [_of(of), items | {"minItems": 1}]} if or_one else items)
+        case Keys(keys=keys, required=required):
+            properties = {name: _of(value) for name, value in keys.items()}
+            body = {"type": "object", "properties": properties, "additionalProperties": False}
+            return described | body | ({"required": list(required)} if required else {})
+        case _:
+            assert_never(shape)
+
+
+def _text(shape: Text) -> dict[str, Any]:
+    body: dict[str, Any] = {"type": ["string", "null"] if shape.may_be_empty else "string"}
+    if shape.choices:
+        body["enum"] = list(shape.choices)
+    if shape.pattern:
+        body["pattern"] = shape.pattern
+    if shape.pattern and shape.example in ("5s",):
+        body["type"] = ["string", "integer"]  # a bare 0 is a number to YAML
+    if shape.example:
+        body["examples"] = [shape.example]
+    return body
