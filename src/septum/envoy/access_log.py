@@ -66,6 +66,10 @@ FIELDS = {
 }
 
 
+# The counter of lines that the file should hold since this Envoy started.
+DECISIONS = "septum.decisions"
+
+
 def loggers(path: str) -> list[Any]:
     """The loggers of every connection manager; `path` is the file of decisions."""
     line = Struct()
@@ -73,7 +77,7 @@ def loggers(path: str) -> list[Any]:
     format = SubstitutionFormatString(
         json_format=line, omit_empty_values=True, json_format_options=JsonFormatOptions(sort_properties=False)
     )
-    count = StatsLog(stat_prefix="septum", counters=[StatsLog.Counter(stat=StatsLog.Stat(name="decisions"), value_fixed=UInt64Value(value=1))])
+    count = StatsLog(counters=[StatsLog.Counter(stat=StatsLog.Stat(name=DECISIONS), value_fixed=UInt64Value(value=1))])
     return [
         AccessLog(name="file", typed_config=pack(FileAccessLog(path=path, log_format=format)), filter=_not_a_tunnel()),
         AccessLog(name="count", typed_config=pack(count), filter=_not_a_tunnel()),
@@ -84,7 +88,7 @@ def _not_a_tunnel() -> Any:
     """A tunnel that opened is no call of a target: the requests inside it are, and each is logged by itself."""
     path = [MetadataMatcher.PathSegment(key="enforced_effective_policy_id")]
     # The filter ignores `MetadataMatcher.invert` and RE2 has no negation, hence the mark that no rule id starts with.
-    regex = RegexMatcher(google_re2=RegexMatcher.GoogleRE2(), regex=f"[^{names.TUNNEL[0]}].*")
+    regex = RegexMatcher(regex=f"[^{names.TUNNEL[0]}].*")
     value = ValueMatcher(string_match=StringMatcher(safe_regex=regex))
     matcher = MetadataMatcher(filter=names.RBAC_FILTER, path=path, value=value)
     other = MetadataFilter(matcher=matcher, match_if_key_not_found=BoolValue(value=True))

@@ -10,7 +10,7 @@ from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.config.core.v3.address_pb2 import Address, Pipe
 from envoy.config.core.v3.backoff_pb2 import BackoffStrategy
 from envoy.config.core.v3.base_pb2 import Node
-from envoy.config.core.v3.config_source_pb2 import AggregatedConfigSource, ApiConfigSource, ConfigSource
+from envoy.config.core.v3.config_source_pb2 import AggregatedConfigSource, ApiConfigSource, ApiVersion, ConfigSource
 from envoy.config.core.v3.grpc_service_pb2 import GrpcService
 from envoy.config.core.v3.base_pb2 import RetryPolicy
 from envoy.config.core.v3.protocol_pb2 import Http2ProtocolOptions
@@ -37,7 +37,7 @@ def bootstrap(start: Start) -> Any:
     """The bootstrap of one node."""
     ads = ApiConfigSource(
         api_type=ApiConfigSource.DELTA_GRPC,
-        transport_api_version=3,
+        transport_api_version=ApiVersion.V3,
         grpc_services=[GrpcService(envoy_grpc=_control())],
         set_node_on_first_message_only=True,
     )
@@ -73,7 +73,7 @@ def _control_cluster(socket: str) -> Any:
 
 
 def _ads() -> Any:
-    return ConfigSource(ads=AggregatedConfigSource(), resource_api_version=3)
+    return ConfigSource(ads=AggregatedConfigSource(), resource_api_version=ApiVersion.V3)
 
 
 def _pipe(path: str, mode: int = 0) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from envoy.config.core.v3.base_pb2 import HeaderValue, HeaderValueOption
-from envoy.config.core.v3.config_source_pb2 import AggregatedConfigSource, ConfigSource
+from envoy.config.core.v3.config_source_pb2 import AggregatedConfigSource, ApiVersion, ConfigSource
 from envoy.config.core.v3.protocol_pb2 import Http2ProtocolOptions, HttpProtocolOptions
 from envoy.config.core.v3.substitution_format_string_pb2 import SubstitutionFormatString
 from envoy.config.core.v3.base_pb2 import DataSource
@@ -38,7 +38,7 @@ from septum.envoy.local_reply import local_reply
 from septum.envoy.wire import extension, pack, seconds
 from septum.model.mesh import Address, Mesh, Workload
 
-_ADS = ConfigSource(ads=AggregatedConfigSource(), resource_api_version=3)
+_ADS = ConfigSource(ads=AggregatedConfigSource(), resource_api_version=ApiVersion.V3)
 _SCOPES = ScopedRoutes(
     name="septum",
     scope_key_builder=ScopedRoutes.ScopeKeyBuilder(

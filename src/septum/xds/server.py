@@ -26,8 +26,13 @@ async def serve(socket: str, fleet: Fleet) -> AsyncIterator[None]:
     State-of-the-world streams are answered UNIMPLEMENTED: a proxy that is not set to delta says so at once.
     """
     server = grpc.aio.server(options=_OPTIONS)
+
+    async def stream(requests: Any, context: Any) -> AsyncIterator[bytes]:
+        async for response in _stream(fleet, requests, context):
+            yield response
+
     handler = grpc.stream_stream_rpc_method_handler(
-        lambda requests, context: _stream(fleet, requests, context),
+        stream,
         request_deserializer=DeltaDiscoveryRequest.FromString,
         response_serializer=lambda response: response,
     )

