@@ -91,7 +91,9 @@ class Plane:
             return False
         loaded = self._loader.load(version.files)
         if loaded.policy is None:
-            raise ValueError(f"the stored version {version.digest[:12]} is not valid any more: {loaded.errors[0].message}")
+            raise ValueError(
+                f"the stored version {version.digest[:12]} is not valid any more: {loaded.errors[0].message}"
+            )
         self._current = self._compiled(loaded.policy)
         self._fleet.publish(self._node, self._current.snapshot)
         return True

@@ -55,7 +55,9 @@ class State:
         """Close the file."""
         self._db.close()
 
-    def enforce(self, digest: str, files: Mapping[str, bytes], slices: Mapping[str, str], author: str, now: float) -> None:
+    def enforce(
+        self, digest: str, files: Mapping[str, bytes], slices: Mapping[str, str], author: str, now: float
+    ) -> None:
         """Make a version the enforced one."""
         texts = json.dumps({path: content.decode("utf-8") for path, content in files.items()})
         row = (digest, now, author, texts, json.dumps(dict(slices)))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from envoy.config.bootstrap.v3.bootstrap_pb2 import Admin, Bootstrap
@@ -78,3 +80,14 @@ def _ads() -> Any:
 
 def _pipe(path: str, mode: int = 0) -> Any:
     return Address(pipe=Pipe(path=path, mode=mode))
+
+
+def main(arguments: list[str]) -> None:
+    """Write the bootstrap of a node: NODE, MESH and the file."""
+    node, mesh, file = arguments
+    start = Start(node, mesh, "xds.sock", "admin.sock")
+    Path(file).write_bytes(bootstrap(start).SerializeToString(deterministic=True))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -86,9 +86,7 @@ def dial_listener(caller: Workload, target: Workload, address: Address) -> Any:
         max_connect_attempts=UInt32Value(value=1),
     )
     chain = FilterChain(filters=[Filter(name="tcp_proxy", typed_config=pack(proxy))])
-    return Listener(
-        name=names.dial(caller.name, target.name), address=socket_address(address), filter_chains=[chain]
-    )
+    return Listener(name=names.dial(caller.name, target.name), address=socket_address(address), filter_chains=[chain])
 
 
 def _caller(mesh: Mesh, caller: Workload) -> Any:

@@ -126,7 +126,11 @@ def _regexes(target: Workload, leaves: Iterable[tuple[str, str]]) -> Any:
     if target.ignore_case and target.health:
         health = HttpPattern(target.health, (), PathPattern.parse(target.health))
         spelled_out = [row for row, (regex, _) in zip(rows, leaves, strict=True) if regex == regex_of(health, target)]
-        rows = [*spelled_out, (_regex(_PATH, regex_of(health, target)), _on_match(Outcome(names.HEALTH, allow=False))), *rows]
+        rows = [
+            *spelled_out,
+            (_regex(_PATH, regex_of(health, target)), _on_match(Outcome(names.HEALTH, allow=False))),
+            *rows,
+        ]
     return _list(rows, _DENY)
 
 

@@ -133,15 +133,22 @@ def _segment(part: str, offset: int, *, last: bool) -> str | None:
     if _PLACEHOLDER.fullmatch(part):
         return None
     if part in (".", ".."):
-        raise PatternError("dot segments are resolved before a path is matched", "write the path they lead to", offset, length)
+        raise PatternError(
+            "dot segments are resolved before a path is matched", "write the path they lead to", offset, length
+        )
     if part == "" and not last:
         raise PatternError("repeated slashes are merged before a path is matched", "write one `/`", offset - 1, 2)
     if "*" in part:
         raise PatternError(
-            "`*` has no meaning inside a path", "use `{name}` for one segment, or `/**` at the end for all below", offset, length
+            "`*` has no meaning inside a path",
+            "use `{name}` for one segment, or `/**` at the end for all below",
+            offset,
+            length,
         )
     if "{" in part or "}" in part:
-        raise PatternError("a placeholder is a whole segment, such as `{id}`", "patterns work on whole segments", offset, length)
+        raise PatternError(
+            "a placeholder is a whole segment, such as `{id}`", "patterns work on whole segments", offset, length
+        )
     if "?" in part or "#" in part:
         raise PatternError("the query and the fragment play no part in the policy", "leave them out", offset, length)
     if ";" in part:
@@ -149,13 +156,19 @@ def _segment(part: str, offset: int, *, last: bool) -> str | None:
     escaped = _UNRESERVED.search(part)
     if escaped:
         plain = bytes.fromhex(escaped[0][1:]).decode("ascii")
-        raise PatternError(f"`{escaped[0]}` reaches the policy as `{plain}`", f"write `{plain}`", offset + escaped.start(), 3)
+        raise PatternError(
+            f"`{escaped[0]}` reaches the policy as `{plain}`", f"write `{plain}`", offset + escaped.start(), 3
+        )
     if re.search("%(?:2F|5C)", part, re.IGNORECASE):
-        raise PatternError("requests with an encoded slash are refused, so nothing matches this", "leave it out", offset, length)
+        raise PatternError(
+            "requests with an encoded slash are refused, so nothing matches this", "leave it out", offset, length
+        )
     if not _LITERAL.fullmatch(part):
         end = _LITERAL.match(part)
         at = end.end() if end else 0
-        raise PatternError(f"`{part[at]}` cannot stand in a path", "percent-encode it, with upper-case digits", offset + at, 1)
+        raise PatternError(
+            f"`{part[at]}` cannot stand in a path", "percent-encode it, with upper-case digits", offset + at, 1
+        )
     return part
 
 
@@ -172,7 +185,9 @@ class HttpPattern:
         """Read `GET /orders/{id}`, `GET,HEAD /catalog/**` or `* /admin/**` (any of METHODS). Raises PatternError."""
         words = text.split(" ")
         if len(words) != 2 or not words[0] or not words[1]:
-            raise PatternError("an HTTP operation is METHOD, one space and PATH", "such as `GET /orders/{id}`", 0, max(1, len(text)))
+            raise PatternError(
+                "an HTTP operation is METHOD, one space and PATH", "such as `GET /orders/{id}`", 0, max(1, len(text))
+            )
         return cls(text, _methods(words[0]), _shifted(words[1], len(words[0]) + 1))
 
     @classmethod
@@ -183,7 +198,10 @@ class HttpPattern:
         service, slash, method = text.partition("/")
         if not slash or not _GRPC_SERVICE.fullmatch(service) or not (method == "*" or _GRPC_METHOD.fullmatch(method)):
             raise PatternError(
-                "a gRPC operation is `package.Service/Method`", "use `package.Service/*` for every method of a service", 0, max(1, len(text))
+                "a gRPC operation is `package.Service/Method`",
+                "use `package.Service/*` for every method of a service",
+                0,
+                max(1, len(text)),
             )
         last = None if method == "*" else method
         return cls(text, ("POST",), PathPattern(f"/{service}/{'{method}' if last is None else last}", (service, last)))
@@ -196,8 +214,14 @@ def _methods(text: str) -> tuple[str, ...]:
     for method in text.split(","):
         if method not in METHODS:
             known = method.upper()
-            help = f"did you mean `{known}`?" if known in METHODS else f"one of {', '.join(METHODS)}, or `*` for all of them"
-            raise PatternError(f"`{method}` is not an HTTP method that a rule can allow", help, offset, max(1, len(method)))
+            help = (
+                f"did you mean `{known}`?"
+                if known in METHODS
+                else f"one of {', '.join(METHODS)}, or `*` for all of them"
+            )
+            raise PatternError(
+                f"`{method}` is not an HTTP method that a rule can allow", help, offset, max(1, len(method))
+            )
         methods.append(method)
         offset += len(method) + 1
     return tuple(dict.fromkeys(methods))

@@ -1,6 +1,8 @@
-"""The diagnostic codes: one title and one paragraph each. docs/codes.md is made from this table."""
+"""The diagnostic codes: a title and a paragraph each. docs/codes.md is made from this table."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 SYNTAX = "SEP101"
 DUPLICATE_KEY = "SEP102"
@@ -31,65 +33,121 @@ ADDRESS_CLASH = "SEP401"
 AUTHORITY_CLASH = "SEP402"
 NOT_A_TARGET = "SEP403"
 EMPTY_SEGMENT = "SEP404"
+OPEN_IDENTITY = "SEP405"
+NO_WORKLOAD = "SEP406"
 
-CODES: dict[str, tuple[str, str]] = {
-    SYNTAX: ("not YAML", "The file cannot be read as YAML from the marked place on. Nothing of it is used."),
-    DUPLICATE_KEY: (
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """What a code means, in one line and in one paragraph."""
+
+    title: str
+    text: str
+
+
+CODES: dict[str, Code] = {
+    SYNTAX: Code("not YAML", "The file cannot be read as YAML from the marked place on. Nothing of it is used."),
+    DUPLICATE_KEY: Code(
         "a key stands twice",
-        "YAML readers commonly keep the last of two equal keys and drop the first in silence. Septum refuses both: remove one.",
+        "YAML readers commonly keep the last of two equal keys and drop the first in silence. Septum refuses both: "
+        "remove one.",
     ),
-    ANCHOR: (
+    ANCHOR: Code(
         "anchors and aliases",
-        "A rule should be read where it stands, so anchors, aliases and merge keys are not part of the language.",
+        "A rule should be read where it stands, so anchors, aliases and merge keys are not part of the language. Write "
+        "the value out.",
     ),
-    TAG: ("tags", "Tags such as `!!str` are not part of the language. Quote the word if it must be text."),
-    SEVERAL_DOCUMENTS: ("several documents", "One file holds one document; what follows a `---` would be easy to overlook."),
-    NOT_TEXT: ("not text", "Policy files are UTF-8 without control characters."),
-    TOO_DEEP: ("nested too deep", "No part of the language nests this deep; the file is most likely not a policy."),
-    TOO_LARGE: ("too large", "A policy file is written and read by people. Split it: every file below `policy/` is read."),
-    UNREADABLE: (
+    TAG: Code(
+        "tags and directives",
+        "Tags such as `!!str` and directives such as `%YAML` are not part of the language. Every value is text until "
+        "its key says what it means, so nothing needs a tag.",
+    ),
+    SEVERAL_DOCUMENTS: Code(
+        "several documents",
+        "One file holds one document; what follows a second `---` would be easy to overlook. Move it to a file of its "
+        "own.",
+    ),
+    NOT_TEXT: Code(
+        "not plain text",
+        "Files are UTF-8 without tabs and control characters, and without characters that make a reviewer see something "
+        "other than what is read: bidirectional controls, line separators that editors do not show as such, and the "
+        "private-use characters U+E000 and U+E001. An escape in a quoted value cannot make one either.",
+    ),
+    TOO_DEEP: Code("nested too deep", "No part of the language nests this deep; the file is most likely not a policy."),
+    TOO_LARGE: Code(
+        "too large",
+        "A file is at most 4 MiB: policies are written and read by people. Split it; every `.yaml` file below `policy/` "
+        "is read.",
+    ),
+    UNREADABLE: Code(
         "cannot be read",
-        "The file exists but cannot be read. A policy with a part missing would mean something else, so nothing is used.",
+        "The file is there but cannot be read. A policy with a part missing would mean something else, so nothing is "
+        "used.",
     ),
-    UNKNOWN_KEY: (
+    UNKNOWN_KEY: Code(
         "unknown key",
-        "A key that Septum does not know would have no effect, and its author would believe that it has. It is refused.",
+        "A key that Septum does not know would have no effect, while its author believes that it has. It is refused.",
     ),
-    MISSING_KEY: ("missing key", "Something that has no safe default is not there."),
-    UNKNOWN_NAME: ("unknown name", "A rule or a setting names a workload or a segment that `septum.yaml` does not have."),
-    WRONG_SHAPE: ("wrong shape", "A mapping, a list or a single value stands where another of them is expected."),
-    WRONG_VALUE: ("wrong value", "The value is of the right shape but has no meaning here."),
-    DUPLICATE_NAME: ("name used twice", "Names of workloads, segments and rules are unique, so that a record names one thing."),
-    LATER: (
+    MISSING_KEY: Code("missing key", "Something that has no safe default is not there."),
+    UNKNOWN_NAME: Code(
+        "unknown name", "A rule or a setting names a workload or a segment that `septum.yaml` does not have."
+    ),
+    WRONG_SHAPE: Code(
+        "wrong shape", "A mapping, a list or a single value stands where another of the three is expected."
+    ),
+    WRONG_VALUE: Code("wrong value", "The value has the right shape but no meaning here. The message says what has."),
+    DUPLICATE_NAME: Code("name used twice", "Names of rules are unique in a mesh, so that a record names one rule."),
+    LATER: Code(
         "not in this version",
-        "This part of the language comes in a later version. It is refused, because a condition that is ignored widens what a "
-        "rule allows.",
+        "This part of the language comes in a later version. It is refused, because a condition that is ignored widens "
+        "what a rule allows.",
     ),
-    NO_MESH: ("no mesh here", "A mesh is a directory with a `septum.yaml`. `septum init` writes one."),
-    IGNORED_FILE: (
+    NO_MESH: Code("no mesh here", "A mesh is a directory with a `septum.yaml`. `septum init` writes one."),
+    IGNORED_FILE: Code(
         "file that would be ignored",
-        "Policy files end in `.yaml`. A file beside them that looks like one would have no effect, so it is refused.",
+        "Policy files end in `.yaml`. A file that looks like one but is not named so would have no effect, so it is "
+        "refused. Hidden files and back-up copies (`x~`, `#x#`, `.bak`, `.orig`, `.rej`, `.swp`, `.tmp`) are left alone.",
     ),
-    PATTERN: (
+    PATTERN: Code(
         "not a pattern",
-        "Patterns work on whole path segments: a literal, `{name}` for exactly one segment, and a final `/**`. Requests are "
-        "normalised before they are matched, so a pattern that no normalised path can match is refused.",
+        "Patterns work on whole path segments: a literal, `{name}` for exactly one segment, and a final `/**`. Requests "
+        "are normalised before they are matched, so a pattern that no normalised path can match is refused.",
     ),
-    PROTOCOL: (
-        "operation of another protocol",
-        "`http:` opens operations on workloads that speak HTTP, `grpc:` on those that speak gRPC, and a rule with neither "
-        "opens TCP sessions. A rule that names operations its target does not have would never match.",
+    PROTOCOL: Code(
+        "of another protocol",
+        "`http:` opens operations on workloads that speak HTTP, `grpc:` on those that speak gRPC, and a rule with "
+        "neither opens TCP sessions. What the protocol of a workload does not have could never match or have an effect.",
     ),
-    NOTHING_ALLOWED: (
+    NOTHING_ALLOWED: Code(
         "nothing is allowed",
-        "A rule says what it allows. To allow every operation, write so: `http: [\"* /**\"]` or `grpc: [\"*\"]`.",
+        'A rule says what it allows. To allow every operation, write so: `http: ["* /**"]` or `grpc: ["*"]`. An empty '
+        "list is never read as *anything*.",
     ),
-    REPEATED: ("written twice", "The same entry stands twice. It does no harm, and one of the two is most likely a slip."),
-    ADDRESS_CLASH: ("address used twice", "Two things cannot listen at one address."),
-    AUTHORITY_CLASH: (
+    REPEATED: Code(
+        "written twice", "The same entry stands twice. It does no harm, and one of the two is most likely a slip."
+    ),
+    ADDRESS_CLASH: Code("address used twice", "Two things cannot listen at one address."),
+    AUTHORITY_CLASH: Code(
         "ambiguous host name",
-        "Callers reach a workload by its name, by `name.trust-domain` and by its address. Two workloads would answer to one.",
+        "Callers reach a workload by its name, by `name.trust-domain` and by its address. Here two workloads would "
+        "answer to one of them.",
     ),
-    NOT_A_TARGET: ("not a TCP workload", "`dials` opens a raw TCP address; HTTP and gRPC workloads are called through `outbound`."),
-    EMPTY_SEGMENT: ("empty segment", "No workload is in the segment, so rules about it mean nothing yet."),
+    NOT_A_TARGET: Code(
+        "not a TCP workload",
+        "`dials` opens a raw TCP address, for TCP workloads alone. HTTP and gRPC workloads are called through the "
+        "caller's outbound listener.",
+    ),
+    EMPTY_SEGMENT: Code("empty segment", "No workload is in the segment, so rules about it open nothing yet."),
+    OPEN_IDENTITY: Code(
+        "identity open to the network",
+        "Whoever reaches a workload's `outbound` or `dials` address is taken for that workload. An address such as "
+        "`0.0.0.0` gives its identity to every host that can reach this one.",
+    ),
+    NO_WORKLOAD: Code("no workloads", "The mesh has no workload, so there is nothing to call and nothing to protect."),
 }
+
+
+def page() -> str:
+    """All codes as one Markdown page."""
+    head = "# Diagnostic codes\n\n`septum check --explain CODE` prints one of these paragraphs.\n"
+    return head + "".join(f"\n## {name}: {code.title}\n\n{code.text}\n" for name, code in CODES.items())

@@ -7,7 +7,14 @@ from typing import assert_never
 
 from septum.model.decision import Decision, Effect, Nearest, Request
 from septum.model.mesh import Protocol, Workload
-from septum.model.operation import ConnectOperation, GrpcOperation, HttpOperation, HttpPattern, Operation, RefusedOperation
+from septum.model.operation import (
+    ConnectOperation,
+    GrpcOperation,
+    HttpOperation,
+    HttpPattern,
+    Operation,
+    RefusedOperation,
+)
 from septum.model.policy import Policy, Rule
 
 # `/a/..;x/b`: Envoy leaves it when the dots were encoded, and servers of the Tomcat family resolve it.

@@ -51,7 +51,9 @@ class Loader:
 
     _files: dict[tuple[str, bytes], _File] = field(default_factory=dict)
     _meshes: dict[bytes, tuple[Mesh, tuple[Diagnostic, ...]]] = field(default_factory=dict)
-    _rules: dict[tuple[str, bytes, bytes], tuple[tuple[Rule, ...], tuple[Diagnostic, ...]]] = field(default_factory=dict)
+    _rules: dict[tuple[str, bytes, bytes], tuple[tuple[Rule, ...], tuple[Diagnostic, ...]]] = field(
+        default_factory=dict
+    )
 
     def load(self, files: Files) -> Loaded:
         """Read the files: path relative to the mesh directory (with `/`) → content, or the error that reading gave."""
@@ -60,7 +62,9 @@ class Loader:
         diagnostics += [_unreadable(path, error) for path, error in files.items() if isinstance(error, OSError)]
         if MESH_FILE not in files:
             help = "`septum init` writes one, and -C names another directory"
-            diagnostics.append(Diagnostic(NO_MESH, f"there is no {MESH_FILE} here", Span(MESH_FILE, 1, 1, 1, 1), help=help))
+            diagnostics.append(
+                Diagnostic(NO_MESH, f"there is no {MESH_FILE} here", Span(MESH_FILE, 1, 1, 1, 1), help=help)
+            )
         mesh = self._mesh(readable, diagnostics)
         rules = self._all_rules(readable, mesh, diagnostics)
         ordered = tuple(sorted(set(diagnostics), key=lambda d: d.order))
@@ -84,7 +88,9 @@ class Loader:
         diagnostics += found
         return mesh
 
-    def _all_rules(self, files: Mapping[str, bytes], mesh: Mesh | None, diagnostics: list[Diagnostic]) -> tuple[Rule, ...]:
+    def _all_rules(
+        self, files: Mapping[str, bytes], mesh: Mesh | None, diagnostics: list[Diagnostic]
+    ) -> tuple[Rule, ...]:
         rules: list[Rule] = []
         kept = {}
         mesh_key = sha256(files.get(MESH_FILE, b"")).digest()

@@ -44,7 +44,11 @@ class MeshReader:
             if not WORKLOAD_NAME.fullmatch(key.text):
                 self._name(key)
         trust_domain = self._trust_domain(root)
-        workloads = {key.text: self._workload(key, value) for key, value in _entries(root, "workloads") if isinstance(value, Mapping)}
+        workloads = {
+            key.text: self._workload(key, value)
+            for key, value in _entries(root, "workloads")
+            if isinstance(value, Mapping)
+        }
         self._references(root, segments, workloads)
         mesh = Mesh(_text(root.get("mesh")), trust_domain, segments, workloads, self._enforced(root, segments))
         if not self.diagnostics:
@@ -82,7 +86,9 @@ class MeshReader:
             ignore_case=self._flag(node, "ignore_case", protocol, (Protocol.HTTP,)),
             mode=self._one_of(node.get("mode"), Mode, None),
             outbound=self._address(node.get("outbound")),
-            dials={name.text: at for name, value in _entries(node, "dials") if (at := self._address(value)) is not None},
+            dials={
+                name.text: at for name, value in _entries(node, "dials") if (at := self._address(value)) is not None
+            },
             timeouts=self._timeouts(node.get("timeouts")),
             limits=_limits(node.get("limits")),
             span=key.span,
@@ -135,7 +141,12 @@ class MeshReader:
         for key, value in node.entries if isinstance(node, Mapping) else ():
             match = _DURATION.fullmatch(_text(value))
             if match is None:
-                self._add(WRONG_VALUE, "this is not a duration", value.span, help="such as 250ms, 5s, 2m, 1h, or 0 for no limit")
+                self._add(
+                    WRONG_VALUE,
+                    "this is not a duration",
+                    value.span,
+                    help="such as 250ms, 5s, 2m, 1h, or 0 for no limit",
+                )
             elif key.text == "connect" and not match[1]:
                 self._add(WRONG_VALUE, "a connection cannot be waited for without limit", value.span, help="such as 1s")
             elif match[2] in _UNITS or match[0] == "0":
@@ -162,7 +173,12 @@ class MeshReader:
                     self._unknown("workload", target, {name: w.span for name, w in workloads.items()})
                 elif workloads[target.text].protocol is not Protocol.TCP:
                     message = f"`{target.text}` speaks {workloads[target.text].protocol}, and `dials` opens raw TCP"
-                    self._add(NOT_A_TARGET, message, target.span, help=f"`{key.text}` reaches it through its outbound listener")
+                    self._add(
+                        NOT_A_TARGET,
+                        message,
+                        target.span,
+                        help=f"`{key.text}` reaches it through its outbound listener",
+                    )
 
     def _unknown(self, kind: str, node: Node, known: dict[str, Span | None]) -> None:
         self.diagnostics.append(unknown_name(kind, _text(node), node.span, known))
@@ -212,7 +228,11 @@ def _listening(workload: Workload) -> Iterator[tuple[str, Address]]:
 
 
 def _limits(node: Node | None) -> Limits:
-    given = {key.text: int(_text(value)) for key, value in (node.entries if isinstance(node, Mapping) else ()) if _text(value).isdigit()}
+    given = {
+        key.text: int(_text(value))
+        for key, value in (node.entries if isinstance(node, Mapping) else ())
+        if _text(value).isdigit()
+    }
     return Limits(**{name: value for name, value in given.items() if name in ("connections", "pending", "requests")})
 
 

@@ -49,13 +49,20 @@ class RulesReader:
             because=because.text if isinstance(because, Scalar) else "",
             callers_text=callers_text,
             targets_text=targets_text,
-            span=name.span if name else Span(node.span.file, node.span.line, node.span.column, node.span.line, node.span.column + 1),
+            span=name.span
+            if name
+            else Span(node.span.file, node.span.line, node.span.column, node.span.line, node.span.column + 1),
         )
 
     def _selector(self, node: Node | None) -> tuple[tuple[str, ...], str]:
         items = node.items if isinstance(node, Sequence) else (node,) if node is not None else ()
         if isinstance(node, Sequence) and not items:
-            self._add(NOTHING_ALLOWED, "the list is empty, so the rule is about nobody", node.span, help="name a workload, or remove the rule")
+            self._add(
+                NOTHING_ALLOWED,
+                "the list is empty, so the rule is about nobody",
+                node.span,
+                help="name a workload, or remove the rule",
+            )
         names: dict[str, None] = {}
         words = []
         for item in items:
@@ -76,7 +83,9 @@ class RulesReader:
                 self.diagnostics.append(diagnostic)
             return (item.text,) if item.text in self.mesh.workloads else ()
         if kind != "segment":
-            self._add(WRONG_VALUE, f"`{kind}:` is not a selector", item.span, help="name a workload, or write `segment:NAME`")
+            self._add(
+                WRONG_VALUE, f"`{kind}:` is not a selector", item.span, help="name a workload, or write `segment:NAME`"
+            )
             return ()
         if name not in self.mesh.segments:
             known = {name: segment.span for name, segment in self.mesh.segments.items()}
@@ -89,7 +98,12 @@ class RulesReader:
         for key, value in stated.items():
             patterns += self._patterns(value, _PARSERS[key][1])
         if len(stated) > 1:
-            self._add(PROTOCOL, "a rule opens `http:` or `grpc:` operations, not both", stated["grpc"].span, help="write two rules")
+            self._add(
+                PROTOCOL,
+                "a rule opens `http:` or `grpc:` operations, not both",
+                stated["grpc"].span,
+                help="write two rules",
+            )
         self._protocols(node, stated, targets)
         return tuple(patterns) if stated else None
 
@@ -101,16 +115,30 @@ class RulesReader:
             if not stated and protocol is not Protocol.TCP:
                 everything = 'http: ["* /**"]' if protocol is Protocol.HTTP else 'grpc: ["*"]'
                 message = f"`{name}` speaks {own}, and the rule names no `{own}:` operation"
-                self._add(NOTHING_ALLOWED, message, to.span if to else node.span, help=f"to allow every operation, write `{everything}`")
+                self._add(
+                    NOTHING_ALLOWED,
+                    message,
+                    to.span if to else node.span,
+                    help=f"to allow every operation, write `{everything}`",
+                )
             for key, value in stated.items():
                 if key != own:
-                    help = f"leave out `{key}:`; TCP is allowed as a whole" if protocol is Protocol.TCP else f"write `{own}:` operations for it"
+                    help = (
+                        f"leave out `{key}:`; TCP is allowed as a whole"
+                        if protocol is Protocol.TCP
+                        else f"write `{own}:` operations for it"
+                    )
                     self._add(PROTOCOL, f"`{name}` speaks {own}, not {key}", _key_span(node, key), help=help)
 
     def _patterns(self, node: Node, parse: Callable[[str], HttpPattern]) -> list[HttpPattern]:
         items = node.items if isinstance(node, Sequence) else (node,)
         if not items:
-            self._add(NOTHING_ALLOWED, "the list is empty, so the rule allows nothing", node.span, help="name an operation, or remove the rule")
+            self._add(
+                NOTHING_ALLOWED,
+                "the list is empty, so the rule allows nothing",
+                node.span,
+                help="name an operation, or remove the rule",
+            )
         found = []
         for item in items:
             if not isinstance(item, Scalar):

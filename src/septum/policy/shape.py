@@ -66,7 +66,11 @@ class Keys:
 
 Shape = Text | Flag | Number | Many | Named | Keys
 
-_DURATION = Text("a duration: `250ms`, `5s`, `2m`, `1h`, or `0` for no limit", pattern=r"^(0|[0-9]+(\.[0-9]+)?(ms|s|m|h))$", example="5s")
+_DURATION = Text(
+    "a duration: `250ms`, `5s`, `2m`, `1h`, or `0` for no limit",
+    pattern=r"^(0|[0-9]+(\.[0-9]+)?(ms|s|m|h))$",
+    example="5s",
+)
 _ADDRESS = Text("IP:PORT", example="127.0.0.1:9101")
 
 WORKLOAD = Keys(
@@ -74,7 +78,9 @@ WORKLOAD = Keys(
         "segment": Text("the one segment the workload is in"),
         "at": Text("where the workload listens, as IP:PORT", example="127.0.0.1:9101"),
         "protocol": Text("what it speaks; declared, never guessed", choices=("http", "grpc", "tcp")),
-        "health": Text("a path (for gRPC: `grpc`) that the node probes; callers need a rule that spells it out", example="/healthz"),
+        "health": Text(
+            "a path (for gRPC: `grpc`) that the node probes; callers need a rule that spells it out", example="/healthz"
+        ),
         "websocket": Flag("whether WebSocket upgrades reach it; off by default"),
         "path_parameters": Flag("whether it takes `;` in paths; otherwise such requests are denied"),
         "ignore_case": Flag("whether it treats paths that differ in case alike; patterns then do so too"),
@@ -83,7 +89,11 @@ WORKLOAD = Keys(
         "dials": Named(_ADDRESS, "TCP workload → the raw TCP address at which this workload finds it"),
         "timeouts": Keys({"connect": _DURATION, "request": _DURATION, "idle": _DURATION}, doc="time limits towards it"),
         "limits": Keys(
-            {"connections": Number("open connections"), "pending": Number("waiting requests"), "requests": Number("open requests")},
+            {
+                "connections": Number("open connections"),
+                "pending": Number("waiting requests"),
+                "requests": Number("open requests"),
+            },
             doc="what one proxy may hold open towards it",
         ),
     },
@@ -112,7 +122,9 @@ RULE = Keys(
         "from": Many(Text("a workload, or `segment:NAME`"), "who may call", or_one=True),
         "to": Many(Text("a workload, or `segment:NAME`"), "whom", or_one=True),
         "http": Many(Text("METHODS PATH", example="GET,HEAD /catalog/**"), "operations of HTTP targets", or_one=True),
-        "grpc": Many(Text("package.Service/Method", example="shop.Payments/Authorize"), "methods of gRPC targets", or_one=True),
+        "grpc": Many(
+            Text("package.Service/Method", example="shop.Payments/Authorize"), "methods of gRPC targets", or_one=True
+        ),
         "because": Text("why the rule is there"),
     },
     required=("from", "to"),
@@ -185,7 +197,13 @@ class Checker:
             return
         match shape:
             case Text(choices=choices) if choices and node.text not in choices:
-                self._add(WRONG_VALUE, f"{what} is one of {', '.join(choices)}", node.span, f"`{node.text}`", suggestion(node.text, choices))
+                self._add(
+                    WRONG_VALUE,
+                    f"{what} is one of {', '.join(choices)}",
+                    node.span,
+                    f"`{node.text}`",
+                    suggestion(node.text, choices),
+                )
             case Text(may_be_empty=False) if node.text == "":
                 self._add(WRONG_VALUE, f"{what} is empty", node.span)
             case Flag() if not node.plain or node.text not in ("true", "false"):

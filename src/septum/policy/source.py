@@ -98,7 +98,9 @@ def read(file: str, content: bytes) -> Source:
     except yaml.MarkedYAMLError as error:
         return Source(None, (*reader.diagnostics, _syntax(file, error)))
     except yaml.reader.ReaderError as error:
-        return Source(None, (Diagnostic(NOT_TEXT, f"the file holds a character that YAML forbids: {error.reason}", start),))
+        return Source(
+            None, (Diagnostic(NOT_TEXT, f"the file holds a character that YAML forbids: {error.reason}", start),)
+        )
 
 
 def _syntax(file: str, error: yaml.MarkedYAMLError) -> Diagnostic:
@@ -124,7 +126,12 @@ class _Reader:
             if isinstance(event, yaml.DocumentStartEvent):
                 documents += 1
                 if documents == 2:
-                    self._refuse(SEVERAL_DOCUMENTS, "a file holds one document", event, help="move the rest into a file of its own")
+                    self._refuse(
+                        SEVERAL_DOCUMENTS,
+                        "a file holds one document",
+                        event,
+                        help="move the rest into a file of its own",
+                    )
             elif isinstance(event, (yaml.ScalarEvent, yaml.CollectionStartEvent, yaml.AliasEvent)):
                 node = self.node(event, events, 0)
                 root = node if documents == 1 else root
@@ -136,10 +143,14 @@ class _Reader:
         if depth == MAX_DEPTH:
             self._refuse(TOO_DEEP, f"nested more than {MAX_DEPTH} levels deep", event)
         if isinstance(event, yaml.AliasEvent):
-            self._refuse(ANCHOR, "aliases are not read", event, help="write the value out: a rule should be read where it stands")
+            self._refuse(
+                ANCHOR, "aliases are not read", event, help="write the value out: a rule should be read where it stands"
+            )
             return Scalar("", self.span(event))
         if event.anchor is not None:
-            self._refuse(ANCHOR, "anchors are not read", event, help="write the value out: a rule should be read where it stands")
+            self._refuse(
+                ANCHOR, "anchors are not read", event, help="write the value out: a rule should be read where it stands"
+            )
         if event.tag is not None:
             self._refuse(TAG, f"the tag `{event.tag}` is not read", event, help="leave it out")
         if isinstance(event, yaml.ScalarEvent):
@@ -165,7 +176,9 @@ class _Reader:
             elif key.text in entries:
                 first = entries[key.text][0].span
                 self.diagnostics.append(
-                    Diagnostic(DUPLICATE_KEY, f"`{key.text}` stands here twice", key.span, f"first at line {first.line}")
+                    Diagnostic(
+                        DUPLICATE_KEY, f"`{key.text}` stands here twice", key.span, f"first at line {first.line}"
+                    )
                 )
             else:
                 entries[key.text] = (key, value)

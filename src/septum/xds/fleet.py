@@ -52,7 +52,11 @@ class _Node:
 
     def expect(self) -> None:
         """Work out what is still missing from the desired snapshot."""
-        wanted = {(t, name): r.version for t, names in self.desired.resources.items() for name, r in names.items()} if self.desired else {}
+        wanted = (
+            {(t, name): r.version for t, names in self.desired.resources.items() for name, r in names.items()}
+            if self.desired
+            else {}
+        )
         self.missing = {key for key, version in wanted.items() if self.held.get(key) != version}
         self.missing |= self.held.keys() - wanted.keys()
 
@@ -81,7 +85,9 @@ class Stream:
 class Fleet:
     """Publishes snapshots to nodes and knows what came of them. `on_refusal` is told of each, so none is silent."""
 
-    def __init__(self, on_refusal: Callable[[str, Refusal], None], on_stranger: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self, on_refusal: Callable[[str, Refusal], None], on_stranger: Callable[[str], None] = lambda _: None
+    ) -> None:
         self._nodes: dict[str, _Node] = {}
         self._on_refusal = on_refusal
         self._on_stranger = on_stranger

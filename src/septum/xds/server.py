@@ -36,7 +36,9 @@ async def serve(socket: str, fleet: Fleet) -> AsyncIterator[None]:
         request_deserializer=DeltaDiscoveryRequest.FromString,
         response_serializer=lambda response: response,
     )
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, {"DeltaAggregatedResources": handler}),))
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler(_SERVICE, {"DeltaAggregatedResources": handler}),)
+    )
     if server.add_insecure_port(f"unix:{socket}") == 0:
         raise OSError(f"cannot listen on {socket}")
     await server.start()

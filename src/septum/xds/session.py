@@ -1,219 +1,199 @@
-"""One delta xDS stream as a state machine: events in, commands out, no I/O and no clock.
+"""One node's delta stream as a state machine: events in, commands out. No I/O and no clock.
 
-A node holds only what it acknowledged. After the first answer to a subscription every response carries one resource:
-Envoy applies the good resources of a response that it refuses, and its reasons do not always name the bad one.
+The rules, from the xDS protocol and from what Envoy does with it:
+
+- What Envoy does not have travels together, what it has travels alone. A refused batch is sent again one by one, so
+  that a refusal always names its resource, and Envoy never holds a part of a response that it reports as not taken.
+- Additions and changes go in one order and are not waited for, since Envoy takes the responses of a stream in turn.
+- Removals go when everything that is wanted is held, in the reverse order. There is one exception: a refused resource
+  that may claim what a resource awaiting removal has (an address, say) is sent once more together with the removals.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import assert_never
 
 from septum.model.snapshot import Resource, Snapshot
-from septum.xds.types import BREAK, MAKE
-
-EVERYTHING = "*"
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """The snapshot that the node should hold from now on."""
-
-    snapshot: Snapshot
+from septum.xds.book import Book
+from septum.xds.order import NOTHING, Difference, difference, make_before_break
+from septum.xds.protocol import Absent, Ack, Command, Event, Held, Nack, Published, Rejected, Send, Stale, Subscribe
+from septum.xds.types import ALL, EXCLUSIVE, WILDCARD, Refusal
 
 
-@dataclass(frozen=True, slots=True)
-class Subscribe:
-    """The proxy wants (or no longer wants) names of a type; `initial` is what it holds from an earlier stream."""
+@dataclass(slots=True)
+class _Interest:
+    """What Envoy wants of one type, and what of that has no answer yet."""
 
-    type_url: str
-    names: tuple[str, ...] = ()
-    leave: tuple[str, ...] = ()
-    initial: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Ack:
-    """The proxy applied a response."""
-
-    type_url: str
-    nonce: str
-
-
-@dataclass(frozen=True, slots=True)
-class Nack:
-    """The proxy refused a response, or part of it."""
-
-    type_url: str
-    nonce: str
-    reason: str
-
-
-Event = Published | Subscribe | Ack | Nack
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """A response to write."""
-
-    type_url: str
-    resources: tuple[Resource, ...]
-    removed: tuple[str, ...]
-    nonce: str
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """The node holds this version; None means that it holds the resource no longer."""
-
-    type_url: str
-    name: str
-    version: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """The node refused this version."""
-
-    type_url: str
-    name: str
-    version: str
-    reason: str
-
-
-Command = Send | Held | Rejected
-
-
-@dataclass
-class _Type:
-    """What is known of one type on this stream. `client` is what the proxy has or was sent last."""
-
-    wildcard: bool = False
+    resumed: bool
     names: set[str] = field(default_factory=set)
-    answered: bool = False
-    client: dict[str, str] = field(default_factory=dict)
-    refused: dict[str, str] = field(default_factory=dict)
-    pending: dict[str, tuple[tuple[str, str | None], ...]] = field(default_factory=dict)
+    unanswered: tuple[str, ...] = ()
 
-    def wants(self, name: str) -> bool:
-        return self.wildcard or name in self.names
+    def covers(self, name: str) -> bool:
+        return ALL in self.names or name in self.names
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, slots=True)
+class _Response:
+    """A response that Envoy has not answered: name → version, or None for a removal."""
+
+    type_url: str
+    versions: Mapping[str, str | None]
+
+
 class Session:
-    """The state of one stream."""
+    """What one stream was asked for and has to send. `book` may be read by anyone and is written here only."""
 
-    _snapshot: Snapshot | None = None
-    _types: dict[str, _Type] = field(default_factory=dict)
-    _nonce: int = 0
-
-    def receive(self, event: Event) -> list[Command]:
-        """Take one event; the commands are to be carried out in order."""
-        match event:
-            case Published(snapshot):
-                self._snapshot = snapshot
-                return list(self._push())
-            case Subscribe():
-                return [*self._subscribe(event), *self._push()]
-            case Ack(type_url, nonce):
-                return [*self._held(type_url, nonce), *self._break()]
-            case Nack(type_url, nonce, reason):
-                return list(self._rejected(type_url, nonce, reason))
-            case _:
-                assert_never(event)
+    def __init__(self, differ: Callable[[Snapshot, Snapshot], Difference] = difference) -> None:
+        self.book = Book()
+        self._differ = differ
+        self._interests: dict[str, _Interest] = {}
+        self._outstanding: dict[str, _Response] = {}
+        self._responses = 0
 
     @property
-    def outstanding(self) -> int:
-        """Responses that were neither acknowledged nor refused yet."""
-        return sum(len(state.pending) for state in self._types.values())
+    def in_flight(self) -> int:
+        """How many resources, removals included, were sent and not answered."""
+        return sum(len(response.versions) for response in self._outstanding.values())
 
-    def _subscribe(self, event: Subscribe) -> Iterator[Command]:
-        first = event.type_url not in self._types
-        state = self._types.setdefault(event.type_url, _Type())
-        # A first request without names subscribes to everything (the protocol's older form of `*`).
-        if EVERYTHING in event.names or (first and not event.names):
-            state.wildcard = True
-        state.names |= set(event.names) - {EVERYTHING}
-        for name, version in event.initial.items():
-            state.client[name] = version
-            yield Held(event.type_url, name, version)
-        for name in event.leave:
-            state.names.discard(name)
-            state.refused.pop(name, None)
-            if state.client.pop(name, None) is not None:
-                yield Held(event.type_url, name, None)
-        if self._snapshot is not None:
-            yield from self._answer_absent(event, state)
+    @property
+    def quiet(self) -> bool:
+        """Whether every response was answered."""
+        return not self._outstanding
 
-    def _answer_absent(self, event: Subscribe, state: _Type) -> Iterator[Command]:
-        """A name that does not exist is answered at once, or the proxy waits for it until its fetch time-out."""
-        assert self._snapshot is not None
-        known = self._snapshot.of(event.type_url)
-        absent = tuple(name for name in event.names if name != EVERYTHING and name not in known)
-        if absent:
-            yield self._send(event.type_url, state, (), absent)
+    def receive(self, event: Event) -> list[Command]:
+        """Take what happened. The commands are in order; sends go to the stream in this order."""
+        match event:
+            case Published(snapshot):
+                commands = self._published(snapshot)
+            case Subscribe():
+                commands = self._subscribe(event)
+            case Ack(type_url, nonce):
+                commands = self._ack(type_url, nonce)
+            case Nack(type_url, nonce, reason):
+                commands = self._nack(type_url, nonce, reason)
+            case _:
+                assert_never(event)
+        return commands + self._afterwards()
 
-    def _push(self) -> Iterator[Command]:
-        if self._snapshot is None:
-            return
-        for type_url in (*MAKE, *(t for t in self._types if t not in MAKE)):
-            if (state := self._types.get(type_url)) is not None:
-                yield from self._make(type_url, state)
-        yield from self._break()
+    def _published(self, snapshot: Snapshot) -> list[Command]:
+        old = self.book.desired
+        due = self.book.aim(snapshot, self._differ(old or NOTHING, snapshot))
+        if old is None:
+            return [command for type_url in make_before_break(self._interests) for command in self._answer(type_url)]
+        names: dict[str, list[str]] = {}
+        for type_url, name in due:
+            names.setdefault(type_url, []).append(name)
+        return [command for type_url in make_before_break(names) for command in self._offer(type_url, names[type_url])]
 
-    def _make(self, type_url: str, state: _Type) -> Iterator[Command]:
-        assert self._snapshot is not None
-        changed = [
-            resource
-            for name, resource in self._snapshot.of(type_url).items()
-            if state.client.get(name) != resource.version
-            and state.refused.get(name) != resource.version
-            and state.wants(name)
-        ]
-        if not state.answered and (changed or state.wildcard):
-            state.answered = True  # an empty wildcard subscription is answered too: Envoy would wait 15 s
-            yield self._send(type_url, state, tuple(changed), ())
-            return
-        for resource in changed:
-            yield self._send(type_url, state, (resource,), ())
+    def _subscribe(self, event: Subscribe) -> list[Command]:
+        type_url, names = event.type_url, event.names
+        if type_url not in self._interests:
+            self._interests[type_url] = _Interest(resumed=bool(event.initial_versions))
+            # An empty first request asks for everything, from before there was `*`.
+            names = names or ((ALL,) if type_url in WILDCARD else ())
+        interest = self._interests[type_url]
+        self._unsubscribe(type_url, interest, event.unsubscribe)
+        interest.names.update(names)
+        interest.unanswered += names
+        for name in names:
+            self.book.forget((type_url, name))
+        for name, version in event.initial_versions.items():
+            if interest.covers(name):
+                self.book.keep((type_url, name), version)
+        return [] if self.book.desired is None else self._answer(type_url)
 
-    def _break(self) -> Iterator[Command]:
-        """Take away what is gone, once everything sent has been answered."""
-        if self._snapshot is None or self.outstanding:
-            return
-        for type_url in BREAK:
-            if (state := self._types.get(type_url)) is None:
-                continue
-            gone = tuple(name for name in state.client if name not in self._snapshot.of(type_url))
-            if gone:
-                yield self._send(type_url, state, (), gone)
-                return  # the next type goes when this one is acknowledged
+    def _unsubscribe(self, type_url: str, interest: _Interest, names: Iterable[str]) -> None:
+        interest.names.difference_update(names)
+        interest.unanswered = tuple(name for name in interest.unanswered if name not in names)
+        dropped = (
+            [key for key in self.book.sent if key[0] == type_url] if ALL in names else [(type_url, n) for n in names]
+        )
+        for key in dropped:
+            if not interest.covers(key[1]):
+                self.book.forget(key)
 
-    def _send(self, type_url: str, state: _Type, resources: tuple[Resource, ...], removed: tuple[str, ...]) -> Send:
-        self._nonce += 1
-        nonce = str(self._nonce)
-        for resource in resources:
-            state.client[resource.name] = resource.version
-        for name in removed:
-            state.client.pop(name, None)
-        state.pending[nonce] = (*((r.name, r.version) for r in resources), *((name, None) for name in removed))
-        return Send(type_url, resources, removed, nonce)
+    def _answer(self, type_url: str) -> list[Command]:
+        """Answer what was asked for and not answered. Envoy waits for an answer even if there is nothing to give."""
+        interest, available = self._interests[type_url], self._available(type_url)
+        asked, interest.unanswered = interest.unanswered, ()
+        names = available if ALL in asked else [name for name in asked if name in available]
+        absent = tuple(
+            name for name in asked if name not in available and name != ALL and (type_url, name) not in self.book.sent
+        )
+        commands = self._offer(type_url, names, absent)
+        if not commands and ALL in asked and not interest.resumed:
+            commands = [self._send(type_url, ())]
+        return [*commands, Absent(type_url, absent)] if absent else commands
 
-    def _held(self, type_url: str, nonce: str) -> Iterator[Command]:
-        state = self._types.get(type_url)
-        for name, version in state.pending.pop(nonce, ()) if state else ():
-            if version is not None and state:
-                state.refused.pop(name, None)
-            yield Held(type_url, name, version)
+    def _offer(self, type_url: str, names: Iterable[str], absent: tuple[str, ...] = ()) -> list[Command]:
+        """Send those of the names that Envoy wants and was not sent at this version."""
+        interest, available, sent = self._interests.get(type_url), self._available(type_url), self.book.sent
+        wanted = [available[name] for name in names if interest and interest.covers(name) and name in available]
+        new = [resource for resource in wanted if (type_url, resource.name) not in sent]
+        changed = [r for r in wanted if (type_url, r.name) in sent and sent[type_url, r.name] != r.version]
+        batch: list[Command] = [self._send(type_url, new, absent)] if new or absent else []
+        return batch + [self._send(type_url, [resource]) for resource in changed]
 
-    def _rejected(self, type_url: str, nonce: str, reason: str) -> Iterator[Command]:
-        state = self._types.get(type_url)
-        for name, version in state.pending.pop(nonce, ()) if state else ():
-            if version is None or state is None:
-                continue
-            # What the proxy has now is not known, so the next other version is sent even if it is one it held before.
-            state.refused[name] = version
-            if state.client.get(name) == version:
-                del state.client[name]
-            yield Rejected(type_url, name, version, reason)
+    def _ack(self, type_url: str, nonce: str) -> list[Command]:
+        response = self._outstanding.pop(nonce, None)
+        if response is None:
+            return [Stale(type_url, nonce)]
+        for name, version in response.versions.items():
+            self.book.acknowledge((type_url, name), version)
+        return [Held(type_url, response.versions)] if response.versions else []
+
+    def _nack(self, type_url: str, nonce: str, reason: str) -> list[Command]:
+        response = self._outstanding.pop(nonce, None)
+        if response is None:
+            return [Stale(type_url, nonce)]
+        for name, version in response.versions.items():
+            self.book.doubt((type_url, name), version)
+        return self._once_more(response) or self._refuse(response, reason)
+
+    def _once_more(self, response: _Response) -> list[Command]:
+        """Send what was refused in the way that finds out more, or clears a clash; nothing if there is no such way."""
+        type_url, versions = response.type_url, response.versions
+        again = (
+            [r for name, r in self._available(type_url).items() if versions.get(name) == r.version] if versions else []
+        )
+        if sum(version is not None for version in versions.values()) > 1:
+            return [self._send(type_url, [resource]) for resource in again]
+        going = tuple(sorted(name for kind, name in self.book.surplus if kind == type_url))
+        if again and going and type_url in EXCLUSIVE and None not in versions.values():
+            return [self._send(type_url, again, going)]
+        return []
+
+    def _refuse(self, response: _Response, reason: str) -> list[Command]:
+        versions = response.versions
+        # What is removed beside a resource is not what was refused.
+        refused = {name: version for name, version in versions.items() if version is not None} or versions
+        refusals = [Refusal(response.type_url, name, version, reason) for name, version in refused.items()]
+        for refusal in refusals:
+            self.book.refuse(refusal)
+        # A response without a resource has nothing to name, and its refusal is told all the same.
+        return [Rejected(refusal) for refusal in refusals or [Refusal(response.type_url, "", None, reason)]]
+
+    def _afterwards(self) -> list[Command]:
+        """Remove what is too much once nothing is on its way, and see whether the snapshot is held."""
+        if self._outstanding:
+            return []
+        names: dict[str, list[str]] = {}
+        for type_url, name in self.book.removable():
+            names.setdefault(type_url, []).append(name)
+        if not names:
+            self.book.settle()
+        return [self._send(type_url, (), sorted(names[type_url])) for type_url in reversed(make_before_break(names))]
+
+    def _available(self, type_url: str) -> Mapping[str, Resource]:
+        return self.book.desired.of(type_url) if self.book.desired else {}
+
+    def _send(self, type_url: str, resources: Iterable[Resource], removed: Iterable[str] = ()) -> Send:
+        self._responses += 1
+        send = Send(type_url, tuple(resources), tuple(removed), str(self._responses))
+        versions = {resource.name: resource.version for resource in send.resources} | dict.fromkeys(send.removed)
+        for name, version in versions.items():
+            self.book.send((type_url, name), version)
+        self._outstanding[send.nonce] = _Response(type_url, versions)
+        return send

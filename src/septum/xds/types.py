@@ -1,15 +1,37 @@
-"""The resource types of a snapshot, and the one order in which they are sent and taken away."""
+"""The resource types a node may ask for, and the words for what is known about one resource."""
 
 from __future__ import annotations
 
-_PREFIX = "type.googleapis.com/envoy.config."
-LISTENER = _PREFIX + "listener.v3.Listener"
-CLUSTER = _PREFIX + "cluster.v3.Cluster"
-ROUTE = _PREFIX + "route.v3.RouteConfiguration"
-SCOPE = _PREFIX + "route.v3.ScopedRouteConfiguration"
+from dataclasses import dataclass
 
-# Make before break: a thing is there before what points to it. Envoy works through one stream's responses in order, so
-# the order of sending is enough. Listeners come last: none opens before its routes and clusters.
-MAKE = (CLUSTER, ROUTE, SCOPE, LISTENER)
-# What points goes before what it points to, and only when everything made before has been acknowledged.
-BREAK = tuple(reversed(MAKE))
+_PREFIX = "type.googleapis.com/envoy."
+CLUSTER = _PREFIX + "config.cluster.v3.Cluster"
+ENDPOINT = _PREFIX + "config.endpoint.v3.ClusterLoadAssignment"
+SECRET = _PREFIX + "extensions.transport_sockets.tls.v3.Secret"
+EXTENSION = _PREFIX + "config.core.v3.TypedExtensionConfig"
+LISTENER = _PREFIX + "config.listener.v3.Listener"
+ROUTE = _PREFIX + "config.route.v3.RouteConfiguration"
+SCOPE = _PREFIX + "config.route.v3.ScopedRouteConfiguration"
+
+# Envoy asks for all resources of these types, and for the others by name.
+WILDCARD = frozenset({CLUSTER, LISTENER, SCOPE})
+# Two resources of these types can claim one thing (an address, a scope key), and nothing refers to them.
+EXCLUSIVE = frozenset({LISTENER, SCOPE})
+
+ALL = "*"
+
+# Type URL and name.
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A resource that Envoy refused, and why. `version` is None when what was refused is its removal."""
+
+    type_url: str
+    name: str
+    version: str | None
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.type_url.rpartition('.')[2]} {self.name}: {self.reason}"

@@ -1,0 +1,129 @@
+"""What the shop's Python services share: to listen, to say so, and to end on SIGTERM."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Awaitable, Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import urlsplit
+
+HOST = "127.0.0.1"
+
+
+def port_or(default: int) -> int:
+    return int(os.environ.get("PORT", default))
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def fail(name: str, port: int, error: Exception) -> None:
+    raise SystemExit(f"{name}: cannot listen on {HOST}:{port}: {error}")
+
+
+def stop_event() -> threading.Event:
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+class Handler(BaseHTTPRequestHandler):
+    """JSON over HTTP/1.1 with keep-alive. A response leaves in one write."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1
+
+    @property
+    def route(self) -> str:
+        return urlsplit(self.path).path
+
+    def body(self) -> Any:
+        """The JSON of the request; None when it is not JSON or has no declared length."""
+        if "chunked" in self.headers.get("Transfer-Encoding", ""):
+            self.close_connection = True
+            return None
+        length = self.headers.get("Content-Length", "0")
+        try:
+            return json.loads(self.rfile.read(int(length)) or b"{}")
+        except ValueError:
+            self.close_connection = True
+            return None
+
+    def reply(self, status: int, value: Any, **headers: str) -> None:
+        content = json.dumps(value).encode() + b"\n"
+        self.send_response(status)
+        for name, text in {"Content-Type": "application/json", **headers}.items():
+            self.send_header(name, text)
+        self.send_header("Content-Length", str(len(content)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    def log_message(self, *_: Any) -> None:
+        """Quiet."""
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        error = sys.exception() if hasattr(sys, "exception") else sys.exc_info()[1]
+        if not isinstance(error, ConnectionError):  # a caller that went away is no news
+            say(f"{type(error).__name__}: {error}")
+
+
+def serve_http(name: str, handler: type[Handler], port: int, stop: threading.Event) -> None:
+    """Serve until `stop` is set."""
+    try:
+        server = Server((HOST, port), handler)
+    except OSError as error:
+        fail(name, port, error)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    say(f"{name}: listening on {HOST}:{port}")
+    stop.wait()
+    server.shutdown()
+    server.server_close()
+
+
+Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+async def serve_streams(name: str, talk: Talk, port: int) -> None:
+    """Serve until SIGTERM; then the open conversations are cancelled, so that they can say goodbye."""
+    open_ones: set[asyncio.Task[None]] = set()
+
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        open_ones.add(task)
+        try:
+            await talk(reader, writer)
+            await writer.drain()
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass
+        finally:
+            open_ones.discard(task)
+            writer.close()
+
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    try:
+        server = await asyncio.start_server(converse, HOST, port, limit=16384)
+    except OSError as error:
+        fail(name, port, error)
+    say(f"{name}: listening on {HOST}:{port}")
+    await stop.wait()
+    server.close()
+    for task in list(open_ones):
+        task.cancel()
+    await asyncio.gather(*open_ones, return_exceptions=True)

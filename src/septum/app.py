@@ -1,0 +1,140 @@
+"""The control plane's process, built from settings: the only place that knows all its parts.
+
+`python -m septum.app MESH_DIR NODE [--watch]`, in the state directory; `septum up` starts it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import logging
+import signal
+import sys
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+import watchfiles
+
+from septum.control import api
+from septum.control.files import read_mesh_dir
+from septum.control.history import History
+from septum.control.plane import Outcome, Plane
+from septum.control.service import Service, log_applied
+from septum.control.state import State
+from septum.node.lock import AlreadyRunningError, hold
+from septum.node.ports import pick_outbound
+from septum.xds.fleet import Fleet, Refusal
+from septum.xds.server import serve as serve_xds
+
+DECISIONS_FILE = "records/decisions.jsonl"
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the process is told: where the mesh's files are, the node's name, and whether files are watched."""
+
+    mesh: Path
+    state: Path
+    node: str
+    watch: bool
+
+
+def main(arguments: list[str]) -> int:
+    """Run until SIGTERM. Exit status 1 when there is nothing valid to enforce."""
+    mesh, node, *rest = arguments
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+    )
+    # SIGTERM when the supervisor dies (prctl(2), PR_SET_PDEATHSIG): the next one starts a control plane of its own.
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+    return asyncio.run(_run(Settings(Path(mesh), Path.cwd(), node, "--watch" in rest)))
+
+
+async def _run(settings: Settings) -> int:
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    async with AsyncExitStack() as stack:
+        await _take_lock(stack, settings.state / "control.lock")
+        state = State(settings.state / "state.db")
+        stack.callback(state.close)
+        fleet = Fleet(_refused, lambda node: log.warning("an unknown node asked to be served", node=node))
+        plane = Plane(settings.node, DECISIONS_FILE, state, fleet, pick_outbound)
+        if not await _take_up(settings, plane):
+            return 1
+        await _serve(settings, plane, state, fleet, stack)
+        if settings.watch:
+            stack.callback(asyncio.create_task(_watch(settings, plane)).cancel)
+        log.info("ready", node=settings.node, version=plane.policy.version if plane.policy else "")
+        await stopping.wait()
+        log.info("stopping")
+    return 0
+
+
+async def _take_lock(stack: AsyncExitStack, path: Path) -> None:
+    """Hold the lock of a control plane; one that is just ending is waited for."""
+    async with asyncio.timeout(5):
+        while True:
+            try:
+                stack.enter_context(hold(path))
+            except AlreadyRunningError:
+                await asyncio.sleep(0.05)
+            else:
+                return
+
+
+async def _serve(settings: Settings, plane: Plane, state: State, fleet: Fleet, stack: AsyncExitStack) -> None:
+    records = lambda: {}  # placeholder until audit lands
+    _ = History
+    for socket in ("xds.sock", "control.sock"):
+        (settings.state / socket).unlink(missing_ok=True)
+    await stack.enter_async_context(serve_xds("xds.sock", fleet))
+    handlers = Service(plane, state, fleet, records, log.info).handlers()
+    await stack.enter_async_context(api.serve("control.sock", handlers))
+
+
+async def _take_up(settings: Settings, plane: Plane) -> bool:
+    """Enforce what was enforced before, or the files of the directory the first time."""
+    try:
+        if plane.restore():
+            return True
+    except ValueError as error:
+        log.error("the stored version is not used", reason=str(error))
+    applied = await plane.apply(read_mesh_dir(settings.mesh), "septum up", patience=0)
+    log_applied(log.info, applied, "septum up")
+    for diagnostic in applied.diagnostics:
+        log.error(diagnostic.message, code=diagnostic.code, at=str(diagnostic.span))
+    return applied.outcome is not Outcome.INVALID
+
+
+async def _watch(settings: Settings, plane: Plane) -> None:
+    """Apply whenever the files change (`--watch`)."""
+    async for _ in watchfiles.awatch(settings.mesh, watch_filter=_is_ours, step=20, debounce=100):
+        applied = await plane.apply(read_mesh_dir(settings.mesh), "septum up --watch")
+        log_applied(log.info, applied, "septum up --watch")
+        for diagnostic in applied.diagnostics:
+            log.error(diagnostic.message, code=diagnostic.code, at=str(diagnostic.span))
+
+
+def _is_ours(_: watchfiles.Change, path: str) -> bool:
+    return path.endswith((".yaml", ".yml")) and ".septum" not in Path(path).parts
+
+
+def _refused(node: str, refusal: Refusal) -> None:
+    log.error(
+        "a node refused a resource", node=node, resource=refusal.name, type=refusal.type_url, reason=refusal.reason
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,115 @@
+"""Why: the rule that came nearest to a denied request, and whether the policy agrees with what the proxy did.
+
+The proxy names the rule that allowed, and of a denial only that no rule did. The policy that was in force says the rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from septum.audit.latest import Latest
+from septum.audit.line import Line
+from septum.audit.outcome import ALLOW, Outcome, operation
+from septum.model.decision import Decision, Request
+from septum.model.policy import Policy, Rule
+from septum.policy.decide import decide, opens
+
+_log = structlog.get_logger("septum.audit")
+
+# How a reason starts when the policy contradicts the proxy. No other reason does.
+DISAGREES = "septum: "
+
+
+class Policies(Protocol):
+    """Where the policies that proxies hold or held are found. Called once a record, so it should be quick."""
+
+    def policy_for(self, target: str | None, slice: str | None, time: float) -> Policy | None:
+        """The policy whose rules for `target` have the digest `slice`; without one, the policy in force at `time`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What the policy adds to an outcome."""
+
+    target: str
+    policy_version: str = ""
+    nearest: str = ""
+    reason: str = ""
+
+
+class Explainer:
+    """Asks the policy about outcomes.
+
+    An allow is checked against the rule the proxy named, one by one. Denials go through `decide`, whose latest answers
+    are kept, so that a flood of them stays cheap.
+    """
+
+    def __init__(self, policies: Policies, keep: int = 16384) -> None:
+        self._policies = policies
+        self._rules = Latest[str, dict[str, Rule]](8)
+        self._agreed = Latest[tuple[str, str], Explanation](keep)
+        self._explained = Latest[tuple[object, ...], Explanation](keep)
+
+    def explain(self, line: Line, caller: str, asked: str, outcome: Outcome) -> Explanation:
+        """The explanation of one line; `asked` is its protocol."""
+        policy = self._policies.policy_for(line.target, line.slice, line.time)
+        if policy is not None and outcome.rule and self._confirms(policy, line, caller, asked, outcome):
+            return self._agreement(policy.version, line.target or "")
+        version = policy.version if policy else ""
+        key = (version, caller, line.target or line.authority, line.method, line.path, asked, outcome)
+        found = self._explained.get(key)
+        if found is None:
+            found = self._explained.put(key, _explain(policy, line, caller, asked, outcome))
+        return found
+
+    def _confirms(self, policy: Policy, line: Line, caller: str, asked: str, outcome: Outcome) -> bool:
+        """Whether the rule that the proxy named does allow the request."""
+        rules = self._rules.get(policy.version)
+        if rules is None:
+            rules = self._rules.put(policy.version, {rule.id: rule for rule in policy.rules})
+        rule = rules.get(outcome.rule)
+        target = policy.mesh.workloads.get(line.target or "")
+        if rule is None or target is None or caller not in rule.callers or target.name not in rule.targets:
+            return False
+        return opens(rule, target, operation(line, asked, ""))
+
+    def _agreement(self, version: str, target: str) -> Explanation:
+        key = (version, target)
+        return self._agreed.get(key) or self._agreed.put(key, Explanation(target, version))
+
+
+def _explain(policy: Policy | None, line: Line, caller: str, asked: str, outcome: Outcome) -> Explanation:
+    """Ask `decide`. A request that was never routed is one to the workload it names, or else to the name as it was sent."""
+    named = policy.mesh.resolve(line.authority or "") if policy else None
+    target = line.target or named or line.authority or ""
+    if policy is None:
+        return Explanation(target, reason=outcome.refused or _unknown(outcome))
+    if outcome.tunnel:
+        return Explanation(target, policy.version, reason="the tunnel into the proxy failed")
+    request = Request(caller, target, operation(line, asked, outcome.refused))
+    decision = decide(policy, request)
+    reason = _reason(decision, outcome)
+    if reason.startswith(DISAGREES):
+        asked_of = f"{caller} -> {target}: {request.operation}"
+        _log.error("the proxy and the policy disagree", request=asked_of, proxy=outcome.would_be, reason=reason)
+    nearest = decision.nearest.rule.id if decision.nearest and decision.nearest.rule else ""
+    return Explanation(target, policy.version, nearest, reason)
+
+
+def _unknown(outcome: Outcome) -> str:
+    return "" if outcome.would_be == ALLOW else "no rule allows it; the policy of that moment is not at hand"
+
+
+def _reason(decision: Decision, outcome: Outcome) -> str:
+    """What did not match, or how the policy contradicts the proxy."""
+    if outcome.unasked:
+        return DISAGREES + "it passed and no rules were asked"
+    mismatch = decision.nearest.mismatch if decision.nearest else ""
+    if outcome.would_be == ALLOW:
+        what = f"allow by {decision.rule.id}, and not by {outcome.rule}" if decision.rule else f"deny, {mismatch}"
+        return f"{DISAGREES}decide says {what}"
+    return f"{DISAGREES}decide says allow by {decision.rule.id}" if decision.rule else mismatch

@@ -1,0 +1,78 @@
+"""One line of Envoy's decision log, typed. The keys are the ones `envoy/access_log.py` writes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import msgspec
+
+# What SQLite can hold; larger numbers are no measurements.
+Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+
+
+class Line(msgspec.Struct, frozen=True, gc=False):
+    """The line's fields under Envoy's short keys; docs/records.md says what each becomes. Durations: `us`, `uus` µs."""
+
+    t: str | float
+    id: str | None = None
+    tp: str | None = None
+    node: str | None = None
+    caller: str | None = None
+    target: str | None = None
+    authority: str | None = None
+    proto: str | None = None
+    method: str | None = None
+    path: str | None = None
+    ctype: str | None = None
+    upgrade: str | None = None
+    mode: str | None = None
+    slice: str | None = None
+    er: str | None = None
+    ep: str | None = None
+    sr: str | None = None
+    sp: str | None = None
+    code: Count | None = None
+    flags: str | None = None
+    details: str | None = None
+    grpc: Count | None = None
+    in_: Count | None = msgspec.field(name="in", default=None)
+    out: Count | None = None
+    us: Count | None = None
+    ms: Count | None = None
+    up: str | None = None
+    uus: Count | None = None
+
+    @property
+    def time(self) -> float:
+        """Seconds since 1970."""
+        return float(self.t)
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A line that is no decision as far as can be told, kept as it is."""
+
+    line: bytes
+    reason: str
+
+
+_decoder = msgspec.json.Decoder(Line, strict=False)
+
+
+def read_line(raw: bytes) -> Line | Unreadable:
+    """Read one line without its newline; anything that does not fit comes back as it was."""
+    try:
+        line = _without_dashes(raw) if b'"-"' in raw else _decoder.decode(raw)
+        if not math.isfinite(line.time):
+            return Unreadable(raw, "the time is not a number")
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        return Unreadable(raw, str(error))
+    return line
+
+
+def _without_dashes(raw: bytes) -> Line:
+    """Envoy writes `-` for what it does not have."""
+    fields: dict[str, Any] = msgspec.json.decode(raw, type=dict[str, Any])
+    return msgspec.convert({key: value for key, value in fields.items() if value != "-"}, Line, strict=False)

@@ -1,0 +1,86 @@
+"""What a line says happened: asked, decided, and by which rule. Pure, and without the policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from septum.audit.line import Line
+from septum.audit.refusals import refusal
+from septum.model.decision import Effect
+from septum.model.mesh import Mode
+from septum.model.operation import ConnectOperation, GrpcOperation, HttpOperation, Operation, RefusedOperation
+
+# Ids that no rule can have (see `envoy/names.py`): Septum's own actions.
+_INTERNAL = ("septum.", "~septum.")
+_TUNNEL = "~septum.tunnel"
+
+ALLOW, DENY = str(Effect.ALLOW), str(Effect.DENY)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`decision` is what happened and `would_be` what the proxy's rules say, with the rule that allows, if one does.
+
+    `refused` is why Envoy answered before the rules were asked. `unasked` is the one thing that must never be: a
+    request reached an upstream and no rules were asked.
+    """
+
+    decision: str
+    would_be: str
+    rule: str = ""
+    refused: str = ""
+    unasked: bool = False
+    tunnel: bool = False
+
+
+def outcome(line: Line) -> Outcome:
+    """Read the results of the RBAC filter; what it did not allow is a denial."""
+    if line.er is None:
+        if line.up is not None or line.details == "via_upstream":
+            return Outcome(ALLOW, DENY, unasked=True)
+        return Outcome(DENY, DENY, refused=refusal(line.details or ""))
+    return _asked(line.er, line.ep, line.sr, line.sp, line.mode)
+
+
+@lru_cache(4096)
+def _asked(result: str, by: str | None, shadow: str | None, shadow_by: str | None, mode: str | None) -> Outcome:
+    if result != "allowed":
+        return Outcome(DENY, DENY)
+    if mode != Mode.OBSERVE:
+        return Outcome(ALLOW, ALLOW, _rule(by), tunnel=by == _TUNNEL)
+    return Outcome(ALLOW, ALLOW, _rule(shadow_by)) if shadow == "allowed" else Outcome(ALLOW, DENY)
+
+
+def _rule(policy_id: str | None) -> str:
+    return "" if policy_id is None or policy_id.startswith(_INTERNAL) else policy_id
+
+
+def protocol(line: Line) -> str:
+    """What was asked for: websocket, tcp (a CONNECT), grpc or http."""
+    if line.upgrade is not None and line.upgrade.lower() == "websocket":
+        return "websocket"
+    if line.method == "CONNECT":
+        return "tcp"
+    if line.ctype is not None and line.method == "POST" and _is_grpc(line.ctype):
+        return "grpc"
+    return "http"
+
+
+def _is_grpc(content_type: str) -> bool:
+    """`application/grpc`, also with `+proto` or parameters; gRPC-Web is plain HTTP here."""
+    head = content_type[:17].lower()
+    return head.startswith("application/grpc") and head[16:] in ("", "+", ";", " ")
+
+
+def operation(line: Line, asked: str, refused: str) -> Operation:
+    """The operation as the policy knows it; `asked` is the protocol."""
+    method, path = line.method or "", line.path or ""
+    if refused:
+        return RefusedOperation(f"{method} {path}".strip(), refused)
+    if asked == "tcp":
+        return ConnectOperation()
+    service, slash, called = path[1:].partition("/")
+    if asked == "grpc" and service and slash and "/" not in called:
+        return GrpcOperation(service, called)
+    return HttpOperation(method, path, websocket=asked == "websocket")

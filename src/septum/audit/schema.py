@@ -1,0 +1,86 @@
+"""The tables of the record file and how it is opened. docs/records.md describes each column."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import fields
+from pathlib import Path
+
+from septum.model.record import Record
+
+VERSION = 1
+COLUMNS = tuple(field.name for field in fields(Record))
+FILE = "decisions.db"
+
+_TABLES = """
+CREATE TABLE records (
+    seq INTEGER PRIMARY KEY,
+    time REAL NOT NULL, request_id TEXT NOT NULL, trace_id TEXT NOT NULL, node TEXT NOT NULL,
+    caller TEXT NOT NULL, target TEXT NOT NULL, protocol TEXT NOT NULL, method TEXT NOT NULL, path TEXT NOT NULL,
+    decision TEXT NOT NULL, mode TEXT NOT NULL, would_be TEXT NOT NULL, rule TEXT NOT NULL, nearest TEXT NOT NULL,
+    reason TEXT NOT NULL, policy_version TEXT NOT NULL,
+    status INTEGER NOT NULL, flags TEXT NOT NULL, bytes_received INTEGER NOT NULL, bytes_sent INTEGER NOT NULL,
+    duration REAL NOT NULL, upstream TEXT NOT NULL, upstream_duration REAL NOT NULL
+);
+-- Almost ascending, so it costs little; and the few rows that people look for first.
+CREATE INDEX records_time ON records (time);
+CREATE INDEX records_denied ON records (seq) WHERE would_be = 'deny';
+CREATE TABLE unreadable (
+    id INTEGER PRIMARY KEY, after_seq INTEGER NOT NULL, noted_at REAL NOT NULL, reason TEXT NOT NULL, line BLOB NOT NULL
+);
+CREATE TABLE losses (
+    epoch TEXT PRIMARY KEY, expected INTEGER NOT NULL, written INTEGER NOT NULL, noted_at REAL NOT NULL
+);
+CREATE TABLE tail (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    generation INTEGER NOT NULL, offset INTEGER NOT NULL, before BLOB NOT NULL,
+    epoch TEXT NOT NULL, written INTEGER NOT NULL, disagreements INTEGER NOT NULL
+);
+INSERT INTO tail VALUES (1, 0, 0, x'', '', 0, 0);
+"""
+
+
+class StoreUnavailable(Exception):
+    """The record file cannot be read or written now: a full or failing disk, no permission, a lock."""
+
+
+class WrongVersion(Exception):
+    """The record file was made by another version of Septum."""
+
+
+def create(path: Path) -> sqlite3.Connection:
+    """Open the file for its one writer, with its tables made when it is new.
+
+    WAL, so that readers never wait for the writer nor the writer for them. `synchronous=NORMAL` keeps the file whole
+    through any crash; a power cut may undo the last commits, and with them the position, so their lines are read again.
+    """
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("PRAGMA journal_size_limit = 67108864")
+    if version(connection) == 0:
+        connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
+    expect_version(connection, path)
+    return connection
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """Open the file to read only, from any process. Raises StoreUnavailable and WrongVersion."""
+    try:
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=5.0)
+        expect_version(connection, path)
+    except sqlite3.DatabaseError as error:
+        raise StoreUnavailable(f"{path}: {error}") from error
+    return connection
+
+
+def version(connection: sqlite3.Connection) -> int:
+    """The schema's version; 0 in a new file."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def expect_version(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise WrongVersion when the file is not of this version."""
+    found = version(connection)
+    if found != VERSION:
+        raise WrongVersion(f"{path} has record version {found}; this Septum reads version {VERSION}")

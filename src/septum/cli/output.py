@@ -1,0 +1,65 @@
+"""How things are printed: colour only where it is wanted, JSON as one value, a spinner only for what takes long."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_TURNS = "|/-\\"
+
+
+def wants_colour(stream: Any = None) -> bool:
+    """Whether to colour: a terminal, and NO_COLOR unset or empty (no-color.org)."""
+    return not os.environ.get("NO_COLOR") and (stream or sys.stdout).isatty()
+
+
+def style(text: str, **how: Any) -> str:
+    """The text in a style, where colour is wanted."""
+    return click.style(text, **how) if wants_colour() else text
+
+
+def console() -> Console:
+    """A rich console for tables; imported late, because it costs start-up time."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+def print_json(value: Any) -> None:
+    """One JSON value, indented, for programs."""
+    click.echo(json.dumps(value, indent=2, default=str))
+
+
+@contextmanager
+def spinner(text: str, after: float = 1.0) -> Iterator[None]:
+    """Show that something is going on, on a terminal, when it takes longer than `after` seconds."""
+    done = threading.Event()
+
+    def turn() -> None:
+        if done.wait(after):
+            return
+        for step in range(1 << 30):
+            click.echo(f"\r{_TURNS[step % 4]} {text}", nl=False, err=True)
+            if done.wait(0.1):
+                click.echo("\r\033[K", nl=False, err=True)
+                return
+
+    thread = threading.Thread(target=turn, daemon=True) if sys.stderr.isatty() else None
+    if thread:
+        thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        if thread:
+            thread.join()

@@ -1,0 +1,29 @@
+"""What `septum run` puts into a program's environment, so that its calls go through its own outbound listener."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from septum.model.mesh import Address
+
+_PRELOAD = Path(__file__).with_name("node_proxy.cjs")
+
+
+def environment(
+    given: Mapping[str, str], workload: str, outbound: Address, dials: Mapping[str, Address]
+) -> dict[str, str]:
+    """The environment of a program that runs as a workload.
+
+    Only plain HTTP and gRPC are sent through the proxy: HTTPS to the outside is not a call between workloads. `no_proxy`
+    is emptied, since it usually excludes the loopback addresses at which workloads are. curl reads the lower-case names
+    only; Node needs a preload, or from 22.21 on the switch.
+    """
+    url = f"http://{outbound}"
+    made = dict(given)
+    made |= dict.fromkeys(("http_proxy", "HTTP_PROXY", "grpc_proxy", "ws_proxy"), url)
+    made |= dict.fromkeys(("no_proxy", "NO_PROXY", "no_grpc_proxy"), "")
+    made |= {"NODE_USE_ENV_PROXY": "1", "SEPTUM_WORKLOAD": workload, "SEPTUM_OUTBOUND": str(outbound)}
+    made["NODE_OPTIONS"] = f'{given.get("NODE_OPTIONS", "")} --require "{_PRELOAD}"'.strip()
+    made |= {f"SEPTUM_DIAL_{name.upper().replace('-', '_')}": str(address) for name, address in dials.items()}
+    return made
