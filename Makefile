@@ -4,7 +4,7 @@ ARGS ?=
 ONCE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt bench venv pins clean
+.PHONY: help demo test check format lint types imports fmt bench venv pins clean
 
 help:
 	@echo "make demo    the example shop behind Septum, with a live view (ONCE=1: run through once and end)"
@@ -30,10 +30,19 @@ demo: .venv/.runtime
 test: .venv/.dev
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
-check: .venv/.dev
+# Each on its own, so that `make -k check` shows all that is wrong.
+check: format lint types imports
+
+format: .venv/.dev
 	$(BIN)/ruff format --check --output-format concise .
+
+lint: .venv/.dev
 	$(BIN)/ruff check --quiet .
+
+types: .venv/.dev
 	$(BIN)/mypy
+
+imports: .venv/.dev
 	$(BIN)/lint-imports --no-cache --no-logo
 
 fmt: .venv/.dev

@@ -1,9 +1,9 @@
 """ledger: an append-only store behind a line protocol in which the server speaks first.
 
-    LEDGER 1 ready
-    GET 42          ->  OK {"sku": ...}  or  NONE
-    ADD 42 {...}    ->  OK
-    QUIT            ->  BYE
+LEDGER 1 ready
+GET 42          ->  OK {"sku": ...}  or  NONE
+ADD 42 {...}    ->  OK
+QUIT            ->  BYE
 """
 
 import asyncio

@@ -8,10 +8,11 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 HOST = "127.0.0.1"
+MAX_BODY = 65536
 
 
 def port_or(default: int) -> int:
@@ -22,7 +23,7 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def fail(name: str, port: int, error: Exception) -> None:
+def fail(name: str, port: int, error: Exception) -> NoReturn:
     raise SystemExit(f"{name}: cannot listen on {HOST}:{port}: {error}")
 
 
@@ -44,16 +45,23 @@ class Handler(BaseHTTPRequestHandler):
     def route(self) -> str:
         return urlsplit(self.path).path
 
-    def body(self) -> Any:
-        """The JSON of the request; None when it is not JSON or has no declared length."""
-        if "chunked" in self.headers.get("Transfer-Encoding", ""):
-            self.close_connection = True
-            return None
+    def parse_request(self) -> bool:
+        """Takes the body at once, so that what one request leaves unread is never taken for the next."""
+        if not super().parse_request():
+            return False
+        self.wfile.flush()  # a `100 Continue` may stand in the buffer
         length = self.headers.get("Content-Length", "0")
+        if "Transfer-Encoding" in self.headers or not length.isdecimal() or int(length) > MAX_BODY:
+            self.send_error(411, "Send a body with its length")
+            return False
+        self.content = self.rfile.read(int(length))
+        return True
+
+    def body(self) -> Any:
+        """The JSON of the request, or None."""
         try:
-            return json.loads(self.rfile.read(int(length)) or b"{}")
+            return json.loads(self.content)
         except ValueError:
-            self.close_connection = True
             return None
 
     def reply(self, status: int, value: Any, **headers: str) -> None:
@@ -62,8 +70,6 @@ class Handler(BaseHTTPRequestHandler):
         for name, text in {"Content-Type": "application/json", **headers}.items():
             self.send_header(name, text)
         self.send_header("Content-Length", str(len(content)))
-        if self.close_connection:
-            self.send_header("Connection", "close")
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)
@@ -77,7 +83,7 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 128
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        error = sys.exception() if hasattr(sys, "exception") else sys.exc_info()[1]
+        error = sys.exception()
         if not isinstance(error, ConnectionError):  # a caller that went away is no news
             say(f"{type(error).__name__}: {error}")
 
@@ -107,9 +113,9 @@ async def serve_streams(name: str, talk: Talk, port: int) -> None:
         open_ones.add(task)
         try:
             await talk(reader, writer)
-            await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass
+            await part(reader, writer)
+        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # the peer went away, or the service ends
         finally:
             open_ones.discard(task)
             writer.close()
@@ -127,3 +133,11 @@ async def serve_streams(name: str, talk: Talk, port: int) -> None:
     for task in list(open_ones):
         task.cancel()
     await asyncio.gather(*open_ones, return_exceptions=True)
+
+
+async def part(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Say that nothing more comes, then hear the peer out: closing with unread bytes would take back what was said."""
+    writer.write_eof()
+    async with asyncio.timeout(1):
+        while await reader.read(65536):
+            pass

@@ -2,8 +2,8 @@
 
 import asyncio
 import os
-from email.parser import BytesHeaderParser
 from email.message import Message
+from email.parser import BytesHeaderParser
 
 import websocket
 from listening import port_or, serve_streams
@@ -12,21 +12,34 @@ TICK = float(os.environ.get("TICK", "1"))  # seconds between two pieces of news
 
 
 def response(status: str, body: str = "", *fields: str) -> bytes:
-    lines = [f"HTTP/1.1 {status}", "Content-Type: text/plain", f"Content-Length: {len(body)}", "Connection: close", *fields]
+    lines = [
+        f"HTTP/1.1 {status}",
+        "Content-Type: text/plain",
+        f"Content-Length: {len(body)}",
+        "Connection: close",
+        *fields,
+    ]
     return ("\r\n".join(lines) + "\r\n\r\n" + body).encode()
 
 
 async def events(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     fields = "Content-Type: text/event-stream\r\nCache-Control: no-store\r\nTransfer-Encoding: chunked"
     writer.write(f"HTTP/1.1 200 OK\r\n{fields}\r\n\r\n".encode())
-    gone = asyncio.ensure_future(reader.read(1))  # a caller of a stream has nothing more to say: it can only leave
+    gone = asyncio.create_task(reader.read(1))  # the caller of a stream has nothing more to say: it can only leave
     number = 0
-    while not gone.done():
-        number += 1
-        event = f"id: {number}\r\nevent: tick\r\ndata: {number}\r\n\r\n"
-        writer.write(f"{len(event):x}\r\n{event}\r\n".encode())
-        await writer.drain()
-        await asyncio.wait([gone], timeout=TICK)
+    try:
+        while not gone.done():
+            number += 1
+            event = f"id: {number}\nevent: tick\ndata: {number}\n\n"
+            writer.write(f"{len(event):x}\r\n{event}\r\n".encode())
+            await writer.drain()
+            await asyncio.wait([gone], timeout=TICK)
+    except asyncio.CancelledError:
+        writer.write(b"0\r\n\r\n")
+        raise
+    finally:
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
 
 
 async def ws(headers: Message, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -39,7 +39,10 @@ def ledger(command: str) -> str:
     """One command, in a session of its own."""
     host, _, port = LEDGER.rpartition(":")
     try:
-        with socket.create_connection((host, int(port)), timeout=5) as session, session.makefile("rw", newline="") as lines:
+        with (
+            socket.create_connection((host, int(port)), timeout=5) as session,
+            session.makefile("rw", newline="") as lines,
+        ):
             if not lines.readline().startswith("LEDGER 1"):
                 raise Unavailable("ledger: no greeting")
             lines.write(f"{command}\r\nQUIT\r\n")
@@ -59,7 +62,9 @@ def stored(order: str) -> Any:
 
 class Orders(Handler):
     def do_GET(self) -> None:
-        self.answer({"/healthz": self.health, "/orders/popular": self.popular, "/admin": self.admin}.get(self.route, self.show))
+        self.answer(
+            {"/healthz": self.health, "/orders/popular": self.popular, "/admin": self.admin}.get(self.route, self.show)
+        )
 
     def do_POST(self) -> None:
         self.answer(self.refund if self.route.endswith("/refund") else self.place)
@@ -86,9 +91,9 @@ class Orders(Handler):
         return (200, order) if order else (404, {"error": "no such order"})
 
     def place(self) -> tuple[int, Any]:
-        wanted = self.body()
         if self.route != "/orders":
             return 404, {"error": "no such page"}
+        wanted = self.body()
         if not isinstance(wanted, dict) or not re.fullmatch("sku-[0-9]{1,6}", str(wanted.get("sku"))):
             return 400, {"error": 'send {"sku": "sku-1"}'}
         if not pay("Authorize", 25):
@@ -99,7 +104,6 @@ class Orders(Handler):
         return 201, {"id": order}
 
     def refund(self) -> tuple[int, Any]:
-        self.body()
         match = REFUND.fullmatch(self.route)
         order = stored(match[1]) if match else None
         if not order:

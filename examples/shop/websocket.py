@@ -75,18 +75,22 @@ class Session:
         if self.closed:
             return
         size = len(payload)
-        length = struct.pack("!B", size) if size < 126 else struct.pack("!BH" if size < 65536 else "!BQ", 126 + (size > 65535), size)
+        length = (
+            struct.pack("!B", size)
+            if size < 126
+            else struct.pack("!BH" if size < 65536 else "!BQ", 126 + (size > 65535), size)
+        )
         self.writer.write(bytes([0x80 | opcode]) + length + payload)
 
     async def _frame(self) -> tuple[int, bytes]:
         """One frame from a client (RFC 6455, 5.2): masked, unfragmented, without extensions."""
         first, second = await self.reader.readexactly(2)
         final, reserved, opcode, size = first & 0x80, first & 0x70, first & 0x0F, second & 0x7F
-        if reserved or not second & 0x80 or opcode not in (0, TEXT, BINARY, CLOSE, PING, PONG):
+        if reserved or not second & 0x80 or opcode not in (TEXT, BINARY, CLOSE, PING, PONG):
             raise Violation(1002)
         if opcode >= CLOSE and (not final or size > 125):
             raise Violation(1002)
-        if opcode in (0, BINARY) or not final:
+        if opcode == BINARY or not final:
             raise Violation(1003)
         if size >= 126:
             size = int.from_bytes(await self.reader.readexactly(2 if size == 126 else 8), "big")

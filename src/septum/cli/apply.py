@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from septum.cli import diagnostics
-from septum.cli.output import print_json, spinner, style, wants_colour
+from septum.cli.output import print_json, refusals, spinner, style, wants_colour
 from septum.cli.place import mesh_dir, state_dir
 from septum.control import api
 from septum.control.files import read_mesh_dir
@@ -83,8 +83,7 @@ def report(applied: dict[str, Any], files: Files) -> None:
                     f"version {version} was refused; {applied['previous'][:12] or 'nothing'} stays enforced", fg="red"
                 )
             )
-            for refusal in applied["refusals"]:
-                click.echo(f"  {refusal['name']}: {refusal['reason'].strip()}")
+            click.echo("\n".join(refusals(applied["refusals"])))
 
 
 def _changed(resources: list[list[str]]) -> str:

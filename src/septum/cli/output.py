@@ -63,3 +63,11 @@ def spinner(text: str, after: float = 1.0) -> Iterator[None]:
         done.set()
         if thread:
             thread.join()
+
+
+def refusals(refused: list[dict[str, Any]]) -> list[str]:
+    """Lines that say which resources were refused and why, each reason once."""
+    names: dict[str, list[str]] = {}
+    for refusal in refused:
+        names.setdefault(refusal["reason"].strip(), []).append(refusal["name"])
+    return [f"  {', '.join(of)}: {reason}" for reason, of in names.items()]

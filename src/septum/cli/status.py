@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from septum.cli.output import console, print_json, style
+from septum.cli.output import console, print_json, refusals, style
 from septum.cli.place import mesh_dir, state_dir
 from septum.control import api
 from septum.control.files import read_mesh_dir
@@ -60,8 +60,7 @@ def _show(status: dict[str, Any]) -> None:
 def _node(node: dict[str, Any]) -> None:
     if node["refusals"]:
         click.echo(f"node {node['node']}  " + style("refused", fg="red"))
-        for refusal in node["refusals"]:
-            click.echo(f"  {refusal['name']}: {refusal['reason'].strip()}")
+        click.echo("\n".join(refusals(node["refusals"])))
     elif node["held"]:
         click.echo(f"node {node['node']}  " + style("held", fg="green") + f"  {node['resources']} resources")
     else:

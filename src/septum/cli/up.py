@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 
 from septum.cli import diagnostics
-from septum.cli.output import style, wants_colour
+from septum.cli.output import refusals, style, wants_colour
 from septum.cli.place import mesh_dir, state_dir
 from septum.control import api
 from septum.control.files import read_mesh_dir
@@ -106,7 +106,7 @@ async def _announce(state: Path, tell: object) -> None:
     if status["held"]:
         tell("ready", {"node": status["node"], "resources": status["resources"], "pid": os.getpid()})
     else:
-        refused = [f"{r['name']}: {r['reason'].strip()}" for r in status["refusals"]]
+        refused = [line.strip() for line in refusals(status["refusals"])]
         tell("not enforced yet", {"node": status["node"], "connected": status["connected"], "refused": refused})
 
 

@@ -77,7 +77,10 @@ def loggers(path: str) -> list[Any]:
     format = SubstitutionFormatString(
         json_format=line, omit_empty_values=True, json_format_options=JsonFormatOptions(sort_properties=False)
     )
-    count = StatsLog(counters=[StatsLog.Counter(stat=StatsLog.Stat(name=DECISIONS), value_fixed=UInt64Value(value=1))])
+    count = StatsLog(
+        stat_prefix="septum",
+        counters=[StatsLog.Counter(stat=StatsLog.Stat(name="decisions"), value_fixed=UInt64Value(value=1))],
+    )
     return [
         AccessLog(name="file", typed_config=pack(FileAccessLog(path=path, log_format=format)), filter=_not_a_tunnel()),
         AccessLog(name="count", typed_config=pack(count), filter=_not_a_tunnel()),

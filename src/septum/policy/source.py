@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import yaml
@@ -28,10 +28,21 @@ from septum.policy.codes import (
 # libyaml is about ten times faster than the pure parser and gives the same events.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-# `[GET /orders/{id}]` is how people write it, but YAML reads a `{` in a flow list as the start of a mapping. Braces that
-# follow a slash are put out of its sight, by stand-ins of equal width so that every column stays true.
+# `[GET /orders/{id}]` is how people write it, but YAML reads a `{` in a flow list as the start of a mapping. Braces
+# that follow a slash are put out of its sight, by stand-ins of equal width so that every column stays true.
 _PLACEHOLDER = re.compile(r"(?<=/)\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_STAND_INS = ("\ue000", "\ue001")
+_OPEN, _CLOSE = "\ue000", "\ue001"
+
+# Tabs indent differently in every editor; U+0085, U+2028, U+2029 and a lone CR are line breaks to YAML and not to a
+# reviewer; bidirectional controls reorder what a reviewer sees.
+_HIDDEN = re.compile(
+    "[\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ufffe\uffff"
+    + _OPEN
+    + _CLOSE
+    + "]|\r(?!\n)"
+)
+# An escape that would make a stand-in out of quoted text.
+_ESCAPED_STAND_IN = re.compile(r"\\(?:u|U0000)[eE]00[01]")
 
 # A policy is written by people. These bounds only keep a wrong file from taking the checker down.
 MAX_BYTES = 4 * 1024 * 1024
@@ -40,11 +51,12 @@ MAX_DEPTH = 32
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """A word of the file. `plain` is whether it stood without quotes."""
+    """A word of the file. `plain` is whether it stood without quotes; `raw` is what stood between quotes with escapes."""
 
     text: str
     span: Span
     plain: bool = True
+    raw: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,43 +92,123 @@ class Source:
 
 def read(file: str, content: bytes) -> Source:
     """Read one file. With a diagnostic in it, the tree may be partial; nobody should build on it."""
-    start = Span(file, 1, 1, 1, 1)
     if len(content) > MAX_BYTES:
-        return Source(None, (Diagnostic(TOO_LARGE, f"the file is larger than {MAX_BYTES >> 20} MiB", start),))
+        message = f"the file is larger than {MAX_BYTES >> 20} MiB"
+        return Source(None, (Diagnostic(TOO_LARGE, message, whole(file), help="split it"),))
     try:
-        text = content.decode("utf-8")
+        text = content.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
-        line, column = content.count(b"\n", 0, error.start) + 1, error.start - content.rfind(b"\n", 0, error.start)
-        at = Span(file, line, column, line, column + 1)
-        return Source(None, (Diagnostic(NOT_TEXT, "the file is not UTF-8", at, "this byte has no meaning in UTF-8"),))
-    if any(stand_in in text for stand_in in _STAND_INS):
-        return Source(None, (Diagnostic(NOT_TEXT, "the file holds a private-use character (U+E000, U+E001)", start),))
-    hidden = _PLACEHOLDER.sub(rf"{_STAND_INS[0]}\1{_STAND_INS[1]}", text)
-    reader = _Reader(file)
+        return Source(None, (_undecodable(file, content, error),))
+    hidden = tuple(_hidden(file, text))
+    return Source(None, hidden) if hidden else _parsed(file, text)
+
+
+def whole(file: str) -> Span:
+    """The span of a diagnostic about a file as a whole: empty, at its start."""
+    return Span(file, 1, 1, 1, 1)
+
+
+def first(node: Node) -> Span:
+    """A span that fits on a line: the scalar itself, a mapping's first key, or the first character of a list."""
+    if isinstance(node, Scalar):
+        return node.span
+    if isinstance(node, Mapping) and node.entries:
+        return node.entries[0][0].span
+    return replace(node.span, end_line=node.span.line, end_column=node.span.column + 1)
+
+
+def part(scalar: Scalar, offset: int, length: int) -> Span:
+    """Where a part of a scalar's text stands in the file; the whole scalar when it spans lines."""
+    if scalar.span.line != scalar.span.end_line:
+        return scalar.span
+    starts = _columns(scalar)
+    start, end = starts[min(offset, len(starts) - 1)], starts[min(offset + max(1, length), len(starts) - 1)]
+    return replace(scalar.span, column=start, end_column=max(end, start + 1))
+
+
+# One character of a quoted scalar's text, as it is written: doubled in single quotes, escaped in double quotes.
+_WRITTEN = {
+    "'": re.compile(r"''|."),
+    '"': re.compile(r"\\(?:x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|.)|."),
+}
+
+
+def _columns(scalar: Scalar) -> list[int]:
+    """The column at which each character of the text stands, and the one after the last."""
+    start = scalar.span.column + (0 if scalar.plain else 1)
+    if scalar.raw is None:
+        return list(range(start, start + len(scalar.text) + 1))
+    written = _WRITTEN[scalar.raw[0]].finditer(scalar.raw, 1, len(scalar.raw) - 1)
+    columns = [scalar.span.column + match.start() for match in written]
+    return [*columns, scalar.span.end_column - 1]
+
+
+def _undecodable(file: str, content: bytes, error: UnicodeDecodeError) -> Diagnostic:
+    line_start = content.rfind(b"\n", 0, error.start) + 1
+    line = content.count(b"\n", 0, error.start) + 1
+    column = len(content[line_start : error.start].decode("utf-8")) + 1
+    at = Span(file, line, column, line, column + 1)
+    return Diagnostic(
+        NOT_TEXT, "the file is not UTF-8", at, f"the byte 0x{content[error.start]:02x} has no meaning here"
+    )
+
+
+def _hidden(file: str, text: str) -> Iterator[Diagnostic]:
+    """The first place of each kind of character that is refused; a binary file has thousands."""
+    seen: set[str] = set()
+    for pattern in (_HIDDEN, _ESCAPED_STAND_IN):
+        for match in pattern.finditer(text):
+            if match[0] not in seen:
+                seen.add(match[0])
+                yield _refused_character(file, text, match)
+
+
+def _refused_character(file: str, text: str, match: re.Match[str]) -> Diagnostic:
+    line, column = text.count("\n", 0, match.start()) + 1, match.start() - text.rfind("\n", 0, match.start())
+    at = Span(file, line, column, line, column + len(match[0]))
+    if match[0] == "\t":
+        return Diagnostic(NOT_TEXT, "a tab stands here", at, help="use spaces")
+    shown = f"U+{ord(match[0]):04X}" if len(match[0]) == 1 else match[0]
+    return Diagnostic(NOT_TEXT, f"the character {shown} is not read", at, help="remove it")
+
+
+def _parsed(file: str, text: str) -> Source:
+    reader = _Reader(file, text)
     try:
-        return Source(reader.document(yaml.parse(hidden, Loader=_Loader)), tuple(reader.diagnostics))
+        root = reader.document(yaml.parse(_PLACEHOLDER.sub(rf"{_OPEN}\1{_CLOSE}", text), Loader=_Loader))
+        return Source(root, tuple(reader.diagnostics))
+    except _TooDeepError:
+        return Source(None, tuple(reader.diagnostics))
     except yaml.MarkedYAMLError as error:
-        return Source(None, (*reader.diagnostics, _syntax(file, error)))
-    except yaml.reader.ReaderError as error:
-        return Source(
-            None, (Diagnostic(NOT_TEXT, f"the file holds a character that YAML forbids: {error.reason}", start),)
-        )
+        return Source(None, (*reader.diagnostics, _syntax(file, text, error)))
 
 
-def _syntax(file: str, error: yaml.MarkedYAMLError) -> Diagnostic:
+def _syntax(file: str, text: str, error: yaml.MarkedYAMLError) -> Diagnostic:
     mark = error.problem_mark or error.context_mark
     line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-    what = error.problem or "this is not YAML"
-    if "\\t" in what or "'\t'" in what:
-        what = "a tab cannot indent; use spaces"
-    return Diagnostic(SYNTAX, what, Span(file, line, column, line, column + 1), error.context or "")
+    # At the end of a file the parser stands on a line that is not there.
+    lines = text.split("\n")
+    while line > 1 and (line > len(lines) or not lines[line - 1]):
+        line, column = line - 1, len(lines[min(line - 1, len(lines)) - 1]) + 1
+    here = lines[line - 1][: column + 1] if line <= len(lines) else ""
+    help = "quote a pattern that holds braces, commas or `*` at its start" if re.search(r"[{}*,]", here) else ""
+    return Diagnostic(SYNTAX, _problem(error), Span(file, line, column, line, column + 1), error.context or "", help)
+
+
+def _problem(error: yaml.MarkedYAMLError) -> str:
+    return f"this is not YAML: {error.problem}" if error.problem else "this is not YAML"
+
+
+class _TooDeepError(Exception):
+    """Ends the reading of a file that nests without end; the diagnostic is in the reader."""
 
 
 class _Reader:
     """Turns the events of one file into nodes, collecting what is refused."""
 
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str, text: str) -> None:
         self.file = file
+        self.text = text
         self.diagnostics: list[Diagnostic] = []
 
     def document(self, events: Iterator[Any]) -> Node | None:
@@ -125,13 +217,7 @@ class _Reader:
         for event in events:
             if isinstance(event, yaml.DocumentStartEvent):
                 documents += 1
-                if documents == 2:
-                    self._refuse(
-                        SEVERAL_DOCUMENTS,
-                        "a file holds one document",
-                        event,
-                        help="move the rest into a file of its own",
-                    )
+                self._document(event, documents)
             elif isinstance(event, (yaml.ScalarEvent, yaml.CollectionStartEvent, yaml.AliasEvent)):
                 node = self.node(event, events, 0)
                 root = node if documents == 1 else root
@@ -139,26 +225,46 @@ class _Reader:
             return None
         return root
 
+    def _document(self, event: Any, number: int) -> None:
+        if number == 2:
+            help = "move the rest into a file of its own"
+            self._refuse(SEVERAL_DOCUMENTS, "a file holds one document", event, help=help)
+        if event.version or event.tags:
+            self._refuse(TAG, "directives are not read", event, help="leave them out")
+
     def node(self, event: Any, events: Iterator[Any], depth: int) -> Node:
         if depth == MAX_DEPTH:
             self._refuse(TOO_DEEP, f"nested more than {MAX_DEPTH} levels deep", event)
+            raise _TooDeepError
         if isinstance(event, yaml.AliasEvent):
-            self._refuse(
-                ANCHOR, "aliases are not read", event, help="write the value out: a rule should be read where it stands"
-            )
+            self._refuse(ANCHOR, "aliases are not read", event, help="write the value out, where it is used")
             return Scalar("", self.span(event))
         if event.anchor is not None:
-            self._refuse(
-                ANCHOR, "anchors are not read", event, help="write the value out: a rule should be read where it stands"
-            )
+            self._refuse(ANCHOR, "anchors are not read", event, help="write the value out, where it is used")
         if event.tag is not None:
-            self._refuse(TAG, f"the tag `{event.tag}` is not read", event, help="leave it out")
+            self._refuse(TAG, f"the tag `{_shown(event.tag)}` is not read", event, help="leave it out")
         if isinstance(event, yaml.ScalarEvent):
-            text = event.value.replace(_STAND_INS[0], "{").replace(_STAND_INS[1], "}")
-            return Scalar(text, self.span(event), plain=event.style is None)
+            return self._scalar(event)
         if isinstance(event, yaml.SequenceStartEvent):
             return self._sequence(event, events, depth)
         return self._mapping(event, events, depth)
+
+    def _scalar(self, event: Any) -> Scalar:
+        span, text = self.span(event), _shown(event.value)
+        hidden = _HIDDEN.search(text)
+        if hidden:
+            at = replace(span, end_line=span.line, end_column=span.column + 1) if span.line != span.end_line else span
+            message = f"an escape makes the character U+{ord(hidden[0]):04X}, which is not read"
+            self.diagnostics.append(Diagnostic(NOT_TEXT, message, at, help="remove it"))
+        return Scalar(text, span, plain=event.style is None, raw=self._raw(event, span, text))
+
+    def _raw(self, event: Any, span: Span, text: str) -> str | None:
+        """What stood between quotes, where escapes put its columns out of step with the text."""
+        if event.style not in ("'", '"') or span.line != span.end_line:
+            return None
+        if span.end_column - span.column == len(text) + 2:
+            return None
+        return self.text.split("\n")[span.line - 1][span.column - 1 : span.end_column - 1]
 
     def _sequence(self, start: Any, events: Iterator[Any], depth: int) -> Sequence:
         items = []
@@ -172,14 +278,13 @@ class _Reader:
             key = self.node(event, events, depth + 1)
             value = self.node(next(events), events, depth + 1)
             if not isinstance(key, Scalar):
-                self.diagnostics.append(Diagnostic(SYNTAX, "a key is a word", key.span))
+                self.diagnostics.append(Diagnostic(SYNTAX, "a key is a word", first(key)))
+            elif key.text == "<<" and key.plain:
+                help = "write the keys out, where they are used"
+                self.diagnostics.append(Diagnostic(ANCHOR, "merge keys are not read", key.span, help=help))
             elif key.text in entries:
-                first = entries[key.text][0].span
-                self.diagnostics.append(
-                    Diagnostic(
-                        DUPLICATE_KEY, f"`{key.text}` stands here twice", key.span, f"first at line {first.line}"
-                    )
-                )
+                where = f"the first is at line {entries[key.text][0].span.line}"
+                self.diagnostics.append(Diagnostic(DUPLICATE_KEY, f"`{key.text}` stands here twice", key.span, where))
             else:
                 entries[key.text] = (key, value)
         return Mapping(tuple(entries.values()), self.span(start, event))
@@ -190,3 +295,8 @@ class _Reader:
 
     def _refuse(self, code: str, message: str, event: Any, help: str = "") -> None:
         self.diagnostics.append(Diagnostic(code, message, self.span(event), help=help))
+
+
+def _shown(text: str) -> str:
+    """The text as it was written, with its braces."""
+    return text.replace(_OPEN, "{").replace(_CLOSE, "}")

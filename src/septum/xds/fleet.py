@@ -1,196 +1,225 @@
-"""All nodes: what each should hold, was sent, holds and refused. The one owner of that state."""
+"""All nodes: what each should hold, its stream, and who waits for it. Owned by one event loop."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Protocol, assert_never
 
 from septum.model.snapshot import Snapshot
-from septum.xds.session import Command, Event, Held, Published, Rejected, Send, Session
-
-Key = tuple[str, str]
-Deliver = Callable[[list[Send]], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A resource that a node refused, the version, and Envoy's reason."""
-
-    type_url: str
-    name: str
-    version: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class NodeStatus:
-    """What is known of one node. `held` is the snapshot version all of whose resources it holds, or None."""
-
-    node: str
-    connected: bool
-    desired: str | None
-    held: str | None
-    waiting_for: int
-    resources: int
-    refusals: tuple[Refusal, ...]
+from septum.xds.order import Differ
+from septum.xds.protocol import Absent, Command, Event, Held, Published, Rejected, Send, Stale
+from septum.xds.session import Session
+from septum.xds.status import (
+    AllHeld,
+    AskedForAbsent,
+    Connected,
+    Disconnected,
+    Displaced,
+    Happening,
+    Missing,
+    NodeRefused,
+    NodeStatus,
+    Outcome,
+    Refused,
+    Settled,
+    StaleAnswer,
+    TurnedAway,
+)
 
 
-class UnknownNodeError(Exception):
-    """A node that nobody has registered asked to be served."""
+class UnknownNode(LookupError):
+    """No node has this name."""
 
 
-@dataclass
-class _Node:
-    name: str
-    desired: Snapshot | None = None
-    held: dict[Key, str] = field(default_factory=dict)
-    missing: set[Key] = field(default_factory=set)
-    refusals: dict[Key, Refusal] = field(default_factory=dict)
-    streams: dict[Session, Deliver] = field(default_factory=dict)
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
+class Outlet(Protocol):
+    """Where a stream's responses go. Neither call blocks."""
 
-    def expect(self) -> None:
-        """Work out what is still missing from the desired snapshot."""
-        wanted = (
-            {(t, name): r.version for t, names in self.desired.resources.items() for name, r in names.items()}
-            if self.desired
-            else {}
-        )
-        self.missing = {key for key, version in wanted.items() if self.held.get(key) != version}
-        self.missing |= self.held.keys() - wanted.keys()
+    def send(self, response: Send) -> None:
+        """Put a response on the stream, after those before it."""
 
-    def wake(self) -> None:
-        self.changed.set()
-        self.changed = asyncio.Event()
+    def end(self) -> None:
+        """End the stream: another one took its place."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Stream:
-    """One connected proxy, between the server and the fleet."""
+    """One open stream of a node; `receive` and `close` of the fleet take it."""
 
-    fleet: Fleet
     node: str
+    outlet: Outlet
     session: Session
 
-    def receive(self, event: Event) -> list[Send]:
-        """Take an event of this stream; the responses are to be written in order."""
-        return self.fleet._carry_out(self.node, self.session.receive(event))
 
-    def close(self) -> None:
-        """The stream ended; what the node holds stays what it last acknowledged."""
-        self.fleet._closed(self.node, self.session)
+@dataclass(slots=True)
+class _Node:
+    """A known node. `session` is that of the stream, or of the last one there was."""
+
+    desired: Snapshot | None = None
+    stream: Stream | None = None
+    session: Session = field(default_factory=Session)
+    changed: float = 0.0
+    waiting: list[tuple[str, asyncio.Future[Outcome]]] = field(default_factory=list)
 
 
 class Fleet:
-    """Publishes snapshots to nodes and knows what came of them. `on_refusal` is told of each, so none is silent."""
+    """The nodes by name. `tell` is called with everything that happens, and must neither block nor raise."""
 
-    def __init__(
-        self, on_refusal: Callable[[str, Refusal], None], on_stranger: Callable[[str], None] = lambda _: None
-    ) -> None:
+    def __init__(self, clock: Callable[[], float], tell: Callable[[Happening], None]) -> None:
+        self._clock = clock
+        self._tell = tell
         self._nodes: dict[str, _Node] = {}
-        self._on_refusal = on_refusal
-        self._on_stranger = on_stranger
+        self._differ = Differ()
 
-    def register(self, node: str) -> None:
-        """Let a node be served. It gets nothing until something is published."""
-        self._nodes.setdefault(node, _Node(node))
+    def expect(self, node: str) -> None:
+        """Make a node known. Until something is published for it, its Envoy waits."""
+        self._nodes.setdefault(node, _Node(changed=self._clock()))
 
-    def open(self, node: str, deliver: Deliver) -> Stream:
-        """A proxy connected as this node. `deliver` writes responses that no event of its own asked for."""
-        if node not in self._nodes:
-            self._on_stranger(node)
-            raise UnknownNodeError(node)
-        state, session = self._nodes[node], Session()
-        # A new stream starts from what the proxy says it holds (`initial_resource_versions`).
-        state.held.clear()
-        state.expect()
-        state.streams[session] = deliver
-        if state.desired is not None:
-            session.receive(Published(state.desired))
-        state.wake()
-        return Stream(self, node, session)
+    def forget(self, node: str) -> None:
+        """Make a node unknown and end its stream. Its Envoy goes on with what it holds."""
+        gone = self._nodes.pop(node, None)
+        if gone is None:
+            return
+        if gone.stream:
+            gone.stream.outlet.end()
+        for _, future in gone.waiting:
+            _resolve(future, Missing("the node is not known any more"))
 
     def publish(self, node: str, snapshot: Snapshot) -> None:
-        """Make a snapshot the desired one of a node and send what differs."""
-        state = self._nodes[node]
-        state.desired = snapshot
-        state.refusals = {k: r for k, r in state.refusals.items() if _version(snapshot, k) == r.version}
-        state.expect()
-        for session, deliver in tuple(state.streams.items()):
-            deliver(self._carry_out(node, session.receive(Published(snapshot))))
-        state.wake()
+        """Say what a node should hold. What differs is on its stream's way when this returns."""
+        self.expect(node)
+        known = self._nodes[node]
+        known.desired, known.changed = snapshot, self._clock()
+        if known.stream:
+            self._deliver(known, known.stream, Published(snapshot))
+        self._answer_waiting(known)
 
-    async def settled(self, node: str, version: str) -> NodeStatus:
-        """Wait until the node holds the snapshot, refuses part of it, or is asked to hold another one."""
-        state = self._nodes[node]
-        while True:
-            status = self.status(node)
-            if status.desired != version or status.held == version or status.refusals:
-                return status
-            await state.changed.wait()
+    async def settled(self, nodes: Iterable[str], version: str, timeout: float) -> dict[str, Outcome]:
+        """Wait until each node holds the snapshot of this version or refused some of it, for at most `timeout` seconds.
 
-    async def connected(self, node: str) -> NodeStatus:
-        """Wait until a proxy is connected as this node."""
-        state = self._nodes[node]
-        while not state.streams:
-            await state.changed.wait()
-        return self.status(node)
+        A node that is not connected may still come, and is waited for.
+        """
+        waits = {node: self._wait(node, version) for node in nodes}
+        if waits:
+            await asyncio.wait(waits.values(), timeout=timeout)
+        outcomes = {node: future.result() if future.done() else self._late(node) for node, future in waits.items()}
+        for node, future in waits.items():
+            future.cancel()
+            if node in self._nodes:
+                self._nodes[node].waiting = [entry for entry in self._nodes[node].waiting if entry[1] is not future]
+        return outcomes
 
-    def status(self, node: str) -> NodeStatus:
-        """What is known of a node now."""
-        state = self._nodes[node]
-        desired = state.desired.version if state.desired else None
-        settled = desired is not None and not state.missing and not state.refusals
-        return NodeStatus(
-            node=node,
-            connected=bool(state.streams),
-            desired=desired,
-            held=desired if settled else None,
-            waiting_for=len(state.missing),
-            resources=len(state.held),
-            refusals=tuple(state.refusals.values()),
-        )
+    def status(self) -> list[NodeStatus]:
+        """Every known node, by name."""
+        return [_status(name, self._nodes[name]) for name in sorted(self._nodes)]
 
-    def nodes(self) -> Iterable[str]:
-        """The registered nodes, by name."""
-        return sorted(self._nodes)
+    def open(self, node: str, outlet: Outlet) -> Stream:
+        """Begin a node's stream; an earlier one is ended. Raises UnknownNode."""
+        known = self._nodes.get(node)
+        if known is None:
+            self._tell(TurnedAway(node))
+            raise UnknownNode(node)
+        if known.stream:
+            known.stream.outlet.end()
+            self._tell(Displaced(node))
+        known.session = Session(self._differ)
+        known.stream = Stream(node, outlet, known.session)
+        self._tell(Connected(node))
+        if known.desired:
+            self._deliver(known, known.stream, Published(known.desired))
+        return known.stream
 
-    def _carry_out(self, node: str, commands: list[Command]) -> list[Send]:
-        state = self._nodes[node]
-        sends = []
-        for command in commands:
-            match command:
-                case Send():
-                    sends.append(command)
-                case Held(type_url, name, version):
-                    self._note_held(state, (type_url, name), version)
-                case Rejected(type_url, name, version, reason):
-                    refusal = Refusal(type_url, name, version, reason)
-                    state.refusals[type_url, name] = refusal
-                    self._on_refusal(node, refusal)
-        if len(sends) != len(commands):
-            state.wake()
-        return sends
+    def receive(self, stream: Stream, event: Event) -> None:
+        """Take what happened on a stream; nothing follows if another took its place."""
+        known = self._nodes.get(stream.node)
+        if known and known.stream is stream:
+            self._deliver(known, stream, event)
+            self._answer_waiting(known)
 
-    def _note_held(self, state: _Node, key: Key, version: str | None) -> None:
-        if version is None:
-            state.held.pop(key, None)
+    def close(self, stream: Stream) -> None:
+        """Take note that a stream ended."""
+        known = self._nodes.get(stream.node)
+        if known and known.stream is stream:
+            known.stream, known.changed = None, self._clock()
+            self._tell(Disconnected(stream.node))
+
+    def _deliver(self, known: _Node, stream: Stream, event: Event) -> None:
+        before = stream.session.book.held_version
+        for command in stream.session.receive(event):
+            self._carry_out(stream, command)
+        known.changed = self._clock()
+        after = stream.session.book.held_version
+        if after is not None and after != before:
+            self._tell(Settled(stream.node, after))
+
+    def _carry_out(self, stream: Stream, command: Command) -> None:
+        match command:
+            case Send():
+                stream.outlet.send(command)
+            case Held():
+                pass  # the session's book has it
+            case Rejected(refusal):
+                self._tell(NodeRefused(stream.node, refusal))
+            case Absent(type_url, names):
+                self._tell(AskedForAbsent(stream.node, type_url, names))
+            case Stale(type_url, nonce):
+                self._tell(StaleAnswer(stream.node, type_url, nonce))
+            case _:
+                assert_never(command)
+
+    def _wait(self, node: str, version: str) -> asyncio.Future[Outcome]:
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        known = self._nodes.get(node)
+        if known is None:
+            future.set_result(Missing("the node is not known"))
         else:
-            state.held[key] = version
-            if key in state.refusals and state.refusals[key].version != version:
-                del state.refusals[key]
-        if _version(state.desired, key) == version:
-            state.missing.discard(key)
-        else:
-            state.missing.add(key)
+            known.waiting.append((version, future))
+            self._answer_waiting(known)
+        return future
 
-    def _closed(self, node: str, session: Session) -> None:
-        state = self._nodes[node]
-        state.streams.pop(session, None)
-        state.wake()
+    def _answer_waiting(self, known: _Node) -> None:
+        for version, future in known.waiting:
+            outcome = _outcome(known, version)
+            if outcome:
+                _resolve(future, outcome)
+
+    def _late(self, node: str) -> Outcome:
+        known = self._nodes[node]
+        if known.stream is None:
+            return Missing("not connected")
+        refusals = known.session.book.refusals()
+        return Refused(refusals) if refusals else Missing("no answer yet")
 
 
-def _version(snapshot: Snapshot | None, key: Key) -> str | None:
-    resource = snapshot.of(key[0]).get(key[1]) if snapshot else None
-    return resource.version if resource else None
+def _outcome(known: _Node, version: str) -> Outcome | None:
+    """What became of a snapshot on a node, or None while that is open."""
+    if known.desired is None or known.desired.version != version:
+        return Missing("another snapshot was published")
+    if known.stream is None:
+        return None
+    book = known.session.book
+    if book.held_version == version:
+        return AllHeld(version)
+    refusals = book.refusals()
+    return Refused(refusals) if refusals and known.session.quiet else None
+
+
+def _resolve(future: asyncio.Future[Outcome], outcome: Outcome) -> None:
+    if not future.done():
+        future.set_result(outcome)
+
+
+def _status(name: str, known: _Node) -> NodeStatus:
+    book = known.session.book
+    return NodeStatus(
+        node=name,
+        connected=known.stream is not None,
+        desired_version=known.desired.version if known.desired else None,
+        held_version=book.held_version,
+        resources=known.desired.count() if known.desired else 0,
+        sent=known.session.in_flight if known.stream else 0,
+        held=book.desired.count() - len(book.unheld) if book.desired else 0,
+        rejected=tuple(book.rejected.values()),
+        changed=known.changed,
+    )

@@ -1,105 +1,124 @@
-"""Delta ADS over a Unix socket: protobuf to events and commands to protobuf, nothing else."""
+"""Delta ADS over a Unix socket: a thin edge between gRPC and the fleet."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
-from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
-from envoy.service.discovery.v3.discovery_pb2 import Resource as XdsResource
-from google.protobuf.any_pb2 import Any as AnyMessage
 
-from septum.xds.fleet import Fleet, Stream, UnknownNodeError
-from septum.xds.session import Ack, Event, Nack, Send, Subscribe
+from septum.xds import wire
+from septum.xds.fleet import Fleet, Stream, UnknownNode
+from septum.xds.protocol import Send
 
 _SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
-_OPTIONS = (("grpc.max_receive_message_length", 64 << 20), ("grpc.max_send_message_length", -1))
+_OPTIONS = (
+    # A gateway's first answer carries every route of a mesh.
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
+    # A peer that vanished without a word is noticed within half a minute.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+)
+
+
+class ServeError(Exception):
+    """The socket cannot be served."""
 
 
 @asynccontextmanager
-async def serve(socket: str, fleet: Fleet) -> AsyncIterator[None]:
-    """Serve the fleet on a Unix socket (a path, relative ones included) until the block ends.
+async def serve(path: str, fleet: Fleet) -> AsyncIterator[None]:
+    """Serve the fleet on a Unix socket, which only its owner may use. Raises ServeError.
 
-    State-of-the-world streams are answered UNIMPLEMENTED: a proxy that is not set to delta says so at once.
+    `path` may be relative to the working directory. Leaving ends every stream at once; Envoy goes on with what it
+    holds, and comes back.
     """
     server = grpc.aio.server(options=_OPTIONS)
-
-    async def stream(requests: Any, context: Any) -> AsyncIterator[bytes]:
-        async for response in _stream(fleet, requests, context):
-            yield response
-
-    handler = grpc.stream_stream_rpc_method_handler(
-        stream,
-        request_deserializer=DeltaDiscoveryRequest.FromString,
-        response_serializer=lambda response: response,
-    )
-    server.add_generic_rpc_handlers(
-        (grpc.method_handlers_generic_handler(_SERVICE, {"DeltaAggregatedResources": handler}),)
-    )
-    if server.add_insecure_port(f"unix:{socket}") == 0:
-        raise OSError(f"cannot listen on {socket}")
+    server.add_generic_rpc_handlers((_handlers(fleet),))
+    try:
+        server.add_insecure_port(f"unix:{path}")
+        os.chmod(path, 0o600)
+    except (RuntimeError, OSError) as error:
+        raise ServeError(f"cannot serve xDS on {path}: {error}") from error
     await server.start()
     try:
         yield
     finally:
-        await server.stop(grace=0.2)
+        await server.stop(grace=None)
 
 
-async def _stream(fleet: Fleet, requests: Any, context: Any) -> AsyncIterator[bytes]:
-    queue: asyncio.Queue[Send | None] = asyncio.Queue()
-    reader = asyncio.create_task(_read(fleet, requests, context, queue))
-    try:
-        while (send := await queue.get()) is not None:
-            yield _response(send)
-        await reader
-    finally:
-        reader.cancel()
+def _handlers(fleet: Fleet) -> Any:
+    async def delta(requests: AsyncIterator[bytes], context: Any) -> None:
+        await _Call(fleet, requests, context).run()
 
-
-async def _read(fleet: Fleet, requests: Any, context: Any, queue: asyncio.Queue[Send | None]) -> None:
-    stream: Stream | None = None
-    try:
-        async for request in requests:
-            if stream is None:
-                stream = fleet.open(request.node.id, lambda sends: _enqueue(queue, sends))
-            for event in _events(request):
-                _enqueue(queue, stream.receive(event))
-    except UnknownNodeError:
-        await context.abort(grpc.StatusCode.PERMISSION_DENIED, f"no node is called {request.node.id}")
-    finally:
-        if stream is not None:
-            stream.close()
-        queue.put_nowait(None)
-
-
-def _enqueue(queue: asyncio.Queue[Send | None], sends: list[Send]) -> None:
-    for send in sends:
-        queue.put_nowait(send)
-
-
-def _events(request: Any) -> list[Event]:
-    """One request may acknowledge a response and change the subscription."""
-    events: list[Event] = []
-    if request.response_nonce and request.HasField("error_detail"):
-        events.append(Nack(request.type_url, request.response_nonce, request.error_detail.message))
-    elif request.response_nonce:
-        events.append(Ack(request.type_url, request.response_nonce))
-    names, leave = tuple(request.resource_names_subscribe), tuple(request.resource_names_unsubscribe)
-    if names or leave or not request.response_nonce:
-        events.append(Subscribe(request.type_url, names, leave, dict(request.initial_resource_versions)))
-    return events
-
-
-def _response(send: Send) -> bytes:
-    resources = [
-        XdsResource(name=r.name, version=r.version, resource=AnyMessage(type_url=send.type_url, value=r.body))
-        for r in send.resources
-    ]
-    message = DeltaDiscoveryResponse(
-        type_url=send.type_url, resources=resources, removed_resources=send.removed, nonce=send.nonce
+    methods = {"DeltaAggregatedResources": delta, "StreamAggregatedResources": _state_of_the_world}
+    # Without serialisers messages are bytes, so that nothing is encoded twice.
+    return grpc.method_handlers_generic_handler(
+        _SERVICE, {name: grpc.stream_stream_rpc_method_handler(method) for name, method in methods.items()}
     )
-    body: bytes = message.SerializeToString()
-    return body
+
+
+async def _state_of_the_world(requests: AsyncIterator[bytes], context: Any) -> None:
+    await context.abort(grpc.StatusCode.UNIMPLEMENTED, "only delta xDS is served: set api_type to DELTA_GRPC")
+
+
+class _Displaced(Exception):
+    """Another stream of the node took this one's place."""
+
+
+class _Call:
+    """One call of DeltaAggregatedResources, and the outlet of its stream."""
+
+    def __init__(self, fleet: Fleet, requests: AsyncIterator[bytes], context: Any) -> None:
+        self._fleet = fleet
+        self._requests = requests
+        self._context = context
+        self._outbox: asyncio.Queue[Send | None] = asyncio.Queue()
+
+    def send(self, response: Send) -> None:
+        self._outbox.put_nowait(response)
+
+    def end(self) -> None:
+        self._outbox.put_nowait(None)
+
+    async def run(self) -> None:
+        """Serve the stream until either side ends it."""
+        async for data in self._requests:
+            await self._serve(wire.read(data))
+            return
+
+    async def _serve(self, first: Any) -> None:
+        node = first.node.id
+        try:
+            stream = self._fleet.open(node, self)
+        except UnknownNode:
+            await self._context.abort(grpc.StatusCode.PERMISSION_DENIED, f"no node is called {node!r}")
+            return
+        try:
+            async with asyncio.TaskGroup() as group:
+                writer = group.create_task(self._write())
+                await self._read(stream, first)
+                writer.cancel()
+        except* _Displaced:
+            await self._context.abort(grpc.StatusCode.ABORTED, f"{node!r} opened another stream")
+        finally:
+            self._fleet.close(stream)
+
+    async def _read(self, stream: Stream, first: Any) -> None:
+        self._take(stream, first)
+        async for data in self._requests:
+            self._take(stream, wire.read(data))
+
+    def _take(self, stream: Stream, request: Any) -> None:
+        for event in wire.events(request):
+            self._fleet.receive(stream, event)
+
+    async def _write(self) -> NoReturn:
+        while response := await self._outbox.get():
+            await self._context.write(wire.write(response))
+        raise _Displaced
