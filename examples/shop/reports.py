@@ -79,7 +79,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--once", action="store_true", help="each attempt once, then exit")
     if parser.parse_args().once:
-        return int(any([attempt(name) for name in ATTEMPTS]))
+        reached = [attempt(name) for name in ATTEMPTS]
+        return int(any(reached))
     stop = stop_event()
     while True:
         for name in ATTEMPTS:

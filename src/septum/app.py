@@ -10,8 +10,9 @@ import ctypes
 import logging
 import signal
 import sys
+import time
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import structlog
@@ -25,8 +26,9 @@ from septum.control.service import Service, log_applied
 from septum.control.state import State
 from septum.node.lock import AlreadyRunningError, hold
 from septum.node.ports import pick_outbound
-from septum.xds.fleet import Fleet, Refusal
+from septum.xds.fleet import Fleet
 from septum.xds.server import serve as serve_xds
+from septum.xds.status import Happening, NodeRefused, TurnedAway
 
 DECISIONS_FILE = "records/decisions.jsonl"
 
@@ -68,7 +70,7 @@ async def _run(settings: Settings) -> int:
         await _take_lock(stack, settings.state / "control.lock")
         state = State(settings.state / "state.db")
         stack.callback(state.close)
-        fleet = Fleet(_refused, lambda node: log.warning("an unknown node asked to be served", node=node))
+        fleet = Fleet(time.monotonic, _happened)
         plane = Plane(settings.node, DECISIONS_FILE, state, fleet, pick_outbound)
         if not await _take_up(settings, plane):
             return 1
@@ -130,10 +132,10 @@ def _is_ours(_: watchfiles.Change, path: str) -> bool:
     return path.endswith((".yaml", ".yml")) and ".septum" not in Path(path).parts
 
 
-def _refused(node: str, refusal: Refusal) -> None:
-    log.error(
-        "a node refused a resource", node=node, resource=refusal.name, type=refusal.type_url, reason=refusal.reason
-    )
+def _happened(happening: Happening) -> None:
+    """One structured line for everything that happens to a node; refusals are never silent."""
+    level = log.error if isinstance(happening, NodeRefused | TurnedAway) else log.info
+    level(type(happening).__name__, **asdict(happening))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Why: the rule that came nearest to a denied request, and whether the policy agrees with what the proxy did.
 
-The proxy names the rule that allowed, and of a denial only that no rule did. The policy that was in force says the rest.
+The proxy names the rule that allowed, and of a denial only that no rule did. The policy that it held says the rest.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Explainer:
 
 
 def _explain(policy: Policy | None, line: Line, caller: str, asked: str, outcome: Outcome) -> Explanation:
-    """Ask `decide`. A request that was never routed is one to the workload it names, or else to the name as it was sent."""
+    """Ask `decide`. A request that was never routed is one to the workload it names, or to the name as it was sent."""
     named = policy.mesh.resolve(line.authority or "") if policy else None
     target = line.target or named or line.authority or ""
     if policy is None:

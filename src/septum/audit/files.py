@@ -1,7 +1,7 @@
 """The log's files: the one that Envoy appends to, and those set aside by rotation until they are read to the end.
 
-Every file has a generation. The active file is `decisions.jsonl`; set aside, generation 7 is `decisions.7.jsonl`. Renaming
-gives a file its number, so a generation is read from one of two names and never from both.
+Every file has a generation. The active file is `decisions.jsonl`; set aside, generation 7 is `decisions.7.jsonl`.
+Renaming gives a file its number, so a generation is read from one of two names and never from both.
 """
 
 from __future__ import annotations
@@ -65,9 +65,9 @@ class LogFiles:
 
 
 def whole_lines(file: FileIO, offset: int, size: int, *, last: bool) -> bytes:
-    """The bytes from `offset` to the end of the last whole line within about `size`; with `last`, to the end of the file.
+    """The bytes from `offset` to the end of the last whole line within about `size`.
 
-    A line longer than `size` is read in full.
+    With `last`, an unfinished line at the end of the file is taken too. A line longer than `size` is read in full.
     """
     while True:
         file.seek(offset)

@@ -1,7 +1,7 @@
 """From the log to the store, one step at a time: every line lands once, whatever ends the process in between.
 
-Not asynchronous; `tail.py` drives it in a thread. Nothing here is ahead of the store: the mark in memory moves only after
-its transaction.
+Not asynchronous; `tail.py` drives it in a thread. Nothing here is ahead of the store: the mark in memory moves only
+after its transaction.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import structlog
 
 from septum.audit.explain import DISAGREES
 from septum.audit.files import LogFiles, size_of, whole_lines
-from septum.audit.line import Unreadable
-from septum.audit.parse import Parser
+from septum.audit.line import Unreadable, read_lines
+from septum.audit.parse import Recorder
 from septum.audit.store import Mark, Store
 from septum.model.record import Record
 
@@ -25,9 +25,10 @@ _REMEMBERED = 64
 class Ingest:
     """Reads generation after generation. One owner, one call at a time."""
 
-    def __init__(self, files: LogFiles, store: Store, parser: Parser, chunk: int = 1 << 20) -> None:
-        self.files, self._store, self._parser, self._chunk = files, store, parser, chunk
-        self.mark = store.mark()
+    def __init__(self, files: LogFiles, store: Store, recorder: Recorder, chunk: int = 1 << 20) -> None:
+        self.files, self._store, self._recorder, self._chunk = files, store, recorder, chunk
+        self.mark, self.written = store.mark(), store.written()
+        self._run = next(reversed(self.written), "")
         self._file: FileIO | None = None
         self._discard_read()
 
@@ -37,18 +38,15 @@ class Ingest:
             self._file.close()
             self._file = None
 
-    def advance(self, *, stopped: bool = False) -> bool:
-        """Take in what is there, at most about one chunk of it; False when there was nothing.
-
-        `stopped` says that nobody writes: then an unfinished last line is taken as it is. Raises StoreUnavailable.
-        """
+    def advance(self) -> bool:
+        """Take in what is there, about one chunk at most; False when there was nothing. Raises StoreUnavailable."""
         file = self._file or self._open()
         if file is None:
             return False
         # Asked before reading: what was written until then is seen by the read.
         left = self.files.is_left(self.mark.generation)
         replaced = not left and self._replaced(file)
-        data = whole_lines(file, self.mark.offset, self._chunk, last=left or replaced or stopped)
+        data = whole_lines(file, self.mark.offset, self._chunk, last=left or replaced)
         at_end = self.mark.offset + len(data) >= size_of(file)
         if left and at_end:
             self._take(data, Mark(self.mark.generation + 1), durable=True)
@@ -74,12 +72,6 @@ class Ingest:
     def behind(self) -> int:
         """Bytes of the current file that are not in the store."""
         return max(0, size_of(self._file) - self.mark.offset) if self._file else 0
-
-    def begin(self, epoch: str) -> None:
-        """Count from zero for another run of the writer."""
-        mark = replace(self.mark, epoch=epoch, written=0)
-        self._store.write((), mark)
-        self.mark = mark
 
     def _open(self) -> FileIO | None:
         aside = self.files.all_aside()
@@ -112,7 +104,7 @@ class Ingest:
         mark = replace(
             self.mark, generation=self.mark.generation if generation is None else generation, offset=0, before=b""
         )
-        self._store.write((), mark)
+        self._store.write((), mark, {})
         self.mark = mark
         _log.error(f"{what}; what was not read of it is lost", generation=mark.generation)
 
@@ -121,15 +113,19 @@ class Ingest:
         return replace(self.mark, offset=self.mark.offset + len(data), before=before)
 
     def _take(self, data: bytes, mark: Mark, *, durable: bool = False) -> None:
-        entries = [self._parser.parse(raw) for raw in _lines(data)]
-        mark = replace(
-            mark,
-            epoch=self.mark.epoch,
-            written=self.mark.written + len(entries),
-            disagreements=self.mark.disagreements + sum(map(_disagrees, entries)),
-        )
-        self._store.write(entries, mark, durable=durable)
+        entries: list[Record | Unreadable] = []
+        written: dict[str, int] = {}
+        for line in (line for raw in _lines(data) for line in read_lines(raw)):
+            if isinstance(line, Unreadable):
+                entries.append(line)
+            else:
+                entries.append(self._recorder.record(line))
+                self._run = line.run or ""
+            written[self._run] = written.get(self._run, self.written.get(self._run, 0)) + 1
+        mark = replace(mark, disagreements=self.mark.disagreements + sum(map(_disagrees, entries)))
+        self._store.write(entries, mark, written, durable=durable)
         self.mark = mark
+        self.written |= written
         _report(entries)
 
     def _discard_read(self) -> None:

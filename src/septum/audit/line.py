@@ -13,7 +13,7 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 
 
 class Line(msgspec.Struct, frozen=True, gc=False):
-    """The line's fields under Envoy's short keys; docs/records.md says what each becomes. Durations: `us`, `uus` µs."""
+    """The line's fields under Envoy's short keys; docs/records.md says what each becomes. `run` names the process."""
 
     t: str | float
     id: str | None = None
@@ -43,6 +43,7 @@ class Line(msgspec.Struct, frozen=True, gc=False):
     ms: Count | None = None
     up: str | None = None
     uus: Count | None = None
+    run: str | None = None
 
     @property
     def time(self) -> float:
@@ -58,7 +59,27 @@ class Unreadable:
     reason: str
 
 
+# More braces than this stand in no line's values.
+_TRIES = 16
 _decoder = msgspec.json.Decoder(Line, strict=False)
+
+
+def read_lines(raw: bytes) -> list[Line | Unreadable]:
+    """Read what stands in one line. After a crash of the writer that is two: a torn line and the next run's first.
+
+    `{"` stands only where a line begins, or where a value ends in a brace, and from there nothing is readable.
+    """
+    line = read_line(raw)
+    if isinstance(line, Unreadable):
+        start = len(raw)
+        for _ in range(_TRIES):
+            start = raw.rfind(b'{"', 1, start)
+            if start < 0:
+                break
+            rest = read_line(raw[start:])
+            if not isinstance(rest, Unreadable):
+                return [Unreadable(raw[:start], "the line was not finished"), rest]
+    return [line]
 
 
 def read_line(raw: bytes) -> Line | Unreadable:

@@ -1,26 +1,22 @@
-"""A line of Envoy's log to a Record. Nothing that is read here is dropped: what is no decision comes back Unreadable."""
+"""A line of Envoy's log to a Record."""
 
 from __future__ import annotations
 
 from septum.audit.explain import Explainer
-from septum.audit.line import Line, Unreadable, read_line
+from septum.audit.line import Line
 from septum.audit.outcome import outcome, protocol
 from septum.model.record import Record
 
 
-class Parser:
-    """Reads lines of the proxies of one trust domain."""
+class Recorder:
+    """Makes records of the lines of one trust domain's proxies."""
 
     def __init__(self, trust_domain: str, explainer: Explainer) -> None:
         self._prefix = f"spiffe://{trust_domain}/"
         self._explainer = explainer
 
-    def parse(self, raw: bytes) -> Record | Unreadable:
-        """Read one line without its newline."""
-        line = read_line(raw)
-        return line if isinstance(line, Unreadable) else self._record(line)
-
-    def _record(self, line: Line) -> Record:
+    def record(self, line: Line) -> Record:
+        """The record of one line."""
         caller = (line.caller or "").removeprefix(self._prefix)
         asked, what = protocol(line), outcome(line)
         why = self._explainer.explain(line, caller, asked, what)

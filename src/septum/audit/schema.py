@@ -28,15 +28,16 @@ CREATE INDEX records_denied ON records (seq) WHERE would_be = 'deny';
 CREATE TABLE unreadable (
     id INTEGER PRIMARY KEY, after_seq INTEGER NOT NULL, noted_at REAL NOT NULL, reason TEXT NOT NULL, line BLOB NOT NULL
 );
+-- A run is one life of an Envoy process.
+CREATE TABLE runs (run TEXT PRIMARY KEY, written INTEGER NOT NULL);
 CREATE TABLE losses (
-    epoch TEXT PRIMARY KEY, expected INTEGER NOT NULL, written INTEGER NOT NULL, noted_at REAL NOT NULL
+    run TEXT PRIMARY KEY, expected INTEGER NOT NULL, written INTEGER NOT NULL, noted_at REAL NOT NULL
 );
 CREATE TABLE tail (
     one INTEGER PRIMARY KEY CHECK (one = 1),
-    generation INTEGER NOT NULL, offset INTEGER NOT NULL, before BLOB NOT NULL,
-    epoch TEXT NOT NULL, written INTEGER NOT NULL, disagreements INTEGER NOT NULL
+    generation INTEGER NOT NULL, offset INTEGER NOT NULL, before BLOB NOT NULL, disagreements INTEGER NOT NULL
 );
-INSERT INTO tail VALUES (1, 0, 0, x'', '', 0, 0);
+INSERT INTO tail VALUES (1, 0, 0, x'', 0);
 """
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -15,27 +15,34 @@ from septum.model.record import Record
 
 _INSERT = f"INSERT INTO records ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608 - own names
 _KEEP = "INSERT INTO unreadable (after_seq, noted_at, reason, line) VALUES (?, ?, ?, ?)"
-_MOVE = "UPDATE tail SET generation = ?, offset = ?, before = ?, epoch = ?, written = ?, disagreements = ?"
-_LOSS = """INSERT INTO losses VALUES (?, ?, ?, ?) ON CONFLICT (epoch) DO UPDATE
+_MOVE = "UPDATE tail SET generation = ?, offset = ?, before = ?, disagreements = ?"
+_WRITTEN = "INSERT INTO runs VALUES (?, ?) ON CONFLICT (run) DO UPDATE SET written = excluded.written"
+_LOSS = """INSERT INTO losses VALUES (?, ?, ?, ?) ON CONFLICT (run) DO UPDATE
     SET expected = excluded.expected, written = excluded.written, noted_at = excluded.noted_at"""
 _row = attrgetter(*COLUMNS)
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """How far the log was read, and what was found on the way.
+    """How far the log was read.
 
     `generation` counts the files of the log and `offset` the bytes read of that one; `before` is the end of what was
-    read, by which the file is known again. `written` counts the lines of the writer's run `epoch`, `disagreements`
-    those about which the policy says otherwise than the proxy.
+    read, by which the file is known again. `disagreements` counts the records about which the policy says otherwise.
     """
 
     generation: int = 0
     offset: int = 0
     before: bytes = b""
-    epoch: str = ""
-    written: int = 0
     disagreements: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What the file holds; `last` is the time of the last record."""
+
+    records: int = 0
+    unreadable: int = 0
+    last: float | None = None
 
 
 class Store:
@@ -47,6 +54,7 @@ class Store:
         except sqlite3.DatabaseError as error:
             raise StoreUnavailable(f"{path}: {error}") from error
         self._path, self._now = path, now
+        self.totals = self._count()
 
     def close(self) -> None:
         """Close the file; everything written stays."""
@@ -54,30 +62,28 @@ class Store:
 
     def mark(self) -> Mark:
         """The mark of the last transaction."""
-        row = self.connection.execute(
-            "SELECT generation, offset, before, epoch, written, disagreements FROM tail"
-        ).fetchone()
-        return Mark(*row)
+        return Mark(*self.connection.execute("SELECT generation, offset, before, disagreements FROM tail").fetchone())
 
-    def write(self, entries: Sequence[Record | Unreadable], mark: Mark, *, durable: bool = False) -> None:
-        """Add entries in order and move the mark, or do neither. `durable` waits for the disk itself."""
-        self._transaction(lambda: self._write(entries, mark), durable)
-
-    def note_loss(self, epoch: str, expected: int, written: int) -> None:
-        """Keep that of the `expected` decisions of a run only `written` arrived; a later note of the run replaces it."""
-        self._transaction(lambda: self.connection.execute(_LOSS, (epoch, expected, written, self._now())), durable=True)
+    def written(self) -> dict[str, int]:
+        """Lines stored, by run."""
+        return dict(self.connection.execute("SELECT run, written FROM runs"))
 
     def lost(self) -> dict[str, int]:
         """Decisions known to be lost, by run."""
-        return dict(self.connection.execute("SELECT epoch, expected - written FROM losses"))
+        return dict(self.connection.execute("SELECT run, expected - written FROM losses"))
 
-    def counts(self) -> tuple[int, int, float | None]:
-        """Records, unreadable lines, and the time of the last record."""
-        records = self.connection.execute("SELECT seq, time FROM records ORDER BY seq DESC LIMIT 1").fetchone()
-        unreadable = self.connection.execute("SELECT count(*) FROM unreadable").fetchone()[0]
-        return (records[0], unreadable, records[1]) if records else (0, unreadable, None)
+    def write(
+        self, entries: Sequence[Record | Unreadable], mark: Mark, written: Mapping[str, int], *, durable: bool = False
+    ) -> None:
+        """Add entries in order, move the mark and the counts by run, or do nothing. `durable` waits for the disk."""
+        self._transaction(lambda: self._write(entries, mark, written), durable)
+        self.totals = self._added(entries)
 
-    def _write(self, entries: Sequence[Record | Unreadable], mark: Mark) -> None:
+    def note_loss(self, run: str, expected: int, written: int) -> None:
+        """Keep that of a run's `expected` decisions only `written` arrived; a later note of the run replaces it."""
+        self._transaction(lambda: self.connection.execute(_LOSS, (run, expected, written, self._now())), durable=True)
+
+    def _write(self, entries: Sequence[Record | Unreadable], mark: Mark, written: Mapping[str, int]) -> None:
         rows: list[tuple[object, ...]] = []
         for entry in entries:
             if isinstance(entry, Record):
@@ -87,8 +93,8 @@ class Store:
                 last = self.connection.execute("SELECT max(seq) FROM records").fetchone()[0] or 0
                 self.connection.execute(_KEEP, (last, self._now(), entry.reason, entry.line))
         self._insert(rows)
-        values = (mark.generation, mark.offset, mark.before, mark.epoch, mark.written, mark.disagreements)
-        self.connection.execute(_MOVE, values)
+        self.connection.executemany(_WRITTEN, written.items())
+        self.connection.execute(_MOVE, (mark.generation, mark.offset, mark.before, mark.disagreements))
 
     def _insert(self, rows: list[tuple[object, ...]]) -> None:
         self.connection.executemany(_INSERT, rows)
@@ -109,3 +115,16 @@ class Store:
         finally:
             if self.connection.in_transaction:
                 self.connection.execute("ROLLBACK")
+
+    def _count(self) -> Totals:
+        newest = self.connection.execute("SELECT seq, time FROM records ORDER BY seq DESC LIMIT 1").fetchone() or (
+            0,
+            None,
+        )
+        unreadable = self.connection.execute("SELECT count(*) FROM unreadable").fetchone()[0]
+        return Totals(newest[0], unreadable, newest[1])
+
+    def _added(self, entries: Sequence[Record | Unreadable]) -> Totals:
+        unreadable = sum(isinstance(entry, Unreadable) for entry in entries)
+        last = next((entry.time for entry in reversed(entries) if isinstance(entry, Record)), self.totals.last)
+        return Totals(self.totals.records + len(entries) - unreadable, self.totals.unreadable + unreadable, last)

@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 
 import structlog
 
-from septum.audit.account import Account, Sample
+from septum.audit.account import Account, Counted
 from septum.audit.ingest import Ingest
 from septum.audit.schema import StoreUnavailable
 from septum.audit.store import Store
@@ -22,18 +22,18 @@ _T = TypeVar("_T")
 class Writer(Protocol):
     """What the tail asks of the Envoy that writes the log."""
 
-    async def reopen(self) -> bool:
-        """Have the log opened again (`POST /reopen_logs`); False when Envoy could not be told."""
+    async def reopen(self) -> None:
+        """Have the log opened again (`POST /reopen_logs`). May fail to; it is asked again until there is a new file."""
         ...
 
-    async def expected(self) -> int | None:
-        """Decisions counted since this Envoy started, or None when it cannot be asked."""
+    async def counted(self) -> Counted | None:
+        """The decisions that the Envoy which runs now has counted, or None when it cannot be asked."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Seconds between looks at the log, between samples of the account, and until a counted decision is surely in the file.
+    """Seconds between looks at the log, between samples of the account, and until a decision is surely in the file.
 
     `rotate_at` is the size in bytes at which the log is set aside; back-off doubles from `retry` to `retry_most`.
     """
@@ -60,13 +60,12 @@ class AuditStatus:
 
 
 class Tail:
-    """The one reader of a node's log. `begin` before each start of Envoy, `run` all the while, `finish` after its end."""
+    """The one reader of a node's log. `run` follows it; `drain` before the end takes what is left; `close` lets go."""
 
     def __init__(self, ingest: Ingest, store: Store, writer: Writer, pace: Pace | None = None) -> None:
         self._ingest, self._store, self._writer = ingest, store, writer
         self._pace = pace or Pace()
-        self._account = Account(self._pace.grace)
-        self._lost = store.lost()
+        self._account = Account(self._pace.grace, store.lost())
         self._stalled = ""
         self._read_to_end = 0.0
         self._lock = asyncio.Lock()
@@ -79,25 +78,11 @@ class Tail:
             tasks.create_task(self._reopen(), name="audit reopen")
             tasks.create_task(self._keep_account(), name="audit account")
 
-    async def begin(self, epoch: str) -> None:
-        """Start the account of a run of Envoy. To be called before the run starts, while nobody writes.
-
-        With the name of the run that is already counted, the account goes on: the agent may restart under a live Envoy.
-        Raises StoreUnavailable.
-        """
+    async def drain(self) -> None:
+        """Take in every whole line that is there now. Raises StoreUnavailable."""
         async with self._lock:
-            if epoch == self._ingest.mark.epoch:
-                return
-            await self._call(lambda: self._drain(stopped=True))
-            await self._call(self._close_account)
-            await self._call(lambda: self._ingest.begin(epoch))
-            self._account = Account(self._pace.grace)
-
-    async def finish(self) -> None:
-        """Take in the rest of the log after Envoy has ended, an unfinished line too. Raises StoreUnavailable."""
-        async with self._lock:
-            await self._call(lambda: self._drain(stopped=True))
-            await self._call(self._close_account)
+            while await self._call(self._ingest.advance):
+                pass
 
     async def close(self) -> None:
         """Let go of the log. The store stays open."""
@@ -105,21 +90,30 @@ class Tail:
             self._ingest.close()
             self._thread.shutdown()
 
-    async def status(self) -> AuditStatus:
+    def status(self) -> AuditStatus:
         """How the record stands now."""
-        async with self._lock:
-            return await self._call(self._status)
+        totals = self._store.totals
+        return AuditStatus(
+            ingested=totals.records,
+            unreadable=totals.unreadable,
+            lost=self._account.lost,
+            behind=self._ingest.behind(),
+            stalled=self._stalled,
+            disagreements=self._ingest.mark.disagreements,
+            last=totals.last,
+        )
 
     async def _follow(self) -> None:
         wait = self._pace.retry
         while True:
+            started = asyncio.get_running_loop().time()
             try:
                 async with self._lock:
                     more = await self._call(self._step)
                 self._note_stalled("")
                 wait = self._pace.retry
                 if not more:
-                    self._read_to_end = asyncio.get_running_loop().time()
+                    self._read_to_end = started
                     await asyncio.sleep(self._pace.poll)
             except (StoreUnavailable, OSError) as error:
                 self._note_stalled(str(error))
@@ -141,45 +135,26 @@ class Tail:
     async def _keep_account(self) -> None:
         while True:
             await asyncio.sleep(self._pace.account)
-            expected = await self._writer.expected()
-            if expected is None or self._stalled:
-                continue
-            async with self._lock:
-                sample = Sample(asyncio.get_running_loop().time(), expected, self._ingest.mark.written)
-                if self._account.receive(sample, self._read_to_end):
-                    await self._call(lambda: self._note_loss(self._account.lost))
+            counted = await self._writer.counted()
+            if counted is not None:
+                async with self._lock:
+                    await self._compare(counted)
+
+    async def _compare(self, counted: Counted) -> None:
+        now = asyncio.get_running_loop().time()
+        loss = self._account.receive(now, counted, self._ingest.written, self._read_to_end)
+        if loss is None:
+            return
+        _log.error("decisions were made that never reached the log", run=loss.run, lost=loss.expected - loss.written)
+        try:
+            await self._call(lambda: self._store.note_loss(loss.run, loss.expected, loss.written))
+        except StoreUnavailable as error:
+            self._note_stalled(str(error))
 
     def _step(self) -> bool:
         more = self._ingest.advance()
         self._ingest.rotate(self._pace.rotate_at)
         return more
-
-    def _drain(self, *, stopped: bool) -> None:
-        while self._ingest.advance(stopped=stopped):
-            pass
-
-    def _close_account(self) -> None:
-        lost = self._account.final(self._ingest.mark.written)
-        if lost > self._account.lost:
-            self._note_loss(lost)
-
-    def _note_loss(self, lost: int) -> None:
-        mark = self._ingest.mark
-        self._store.note_loss(mark.epoch, mark.written + lost, mark.written)
-        self._lost[mark.epoch] = lost
-        _log.error("decisions were lost before they reached the log", lost=lost, written=mark.written, epoch=mark.epoch)
-
-    def _status(self) -> AuditStatus:
-        ingested, unreadable, last = self._store.counts()
-        return AuditStatus(
-            ingested=ingested,
-            unreadable=unreadable,
-            lost=sum(self._lost.values()),
-            behind=self._ingest.behind(),
-            stalled=self._stalled,
-            disagreements=self._ingest.mark.disagreements,
-            last=last,
-        )
 
     def _note_stalled(self, reason: str) -> None:
         if reason and not self._stalled:

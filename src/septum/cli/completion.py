@@ -7,7 +7,8 @@ from click.shell_completion import get_completion_class
 
 
 @click.command(
-    epilog='\b\nExample:\n  eval "$(septum completion bash)"\n  septum completion fish > ~/.config/fish/completions/septum.fish'
+    epilog='\b\nExamples:\n  eval "$(septum completion bash)"\n'
+    "  septum completion fish > ~/.config/fish/completions/septum.fish"
 )
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def command(shell: str) -> int:

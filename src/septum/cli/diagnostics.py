@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
+from urllib.parse import quote
 
 import click
 
@@ -14,45 +16,78 @@ from septum.model.diagnostic import Diagnostic, Severity, Span
 from septum.policy.codes import CODES
 
 Sources = Mapping[str, bytes | OSError]
+Style = Callable[..., str]
+
+# A line that is longer is shown in part, around what is marked.
+_WIDEST = 160
 
 
-def as_text(diagnostics: Sequence[Diagnostic], sources: Sources, *, colour: bool) -> str:
-    """Every finding with the line it is about, the place marked, and what to do."""
-    style: Callable[..., str] = click.style if colour else _plain
-    return "\n\n".join(_block(diagnostic, sources, style) for diagnostic in diagnostics)
+def as_text(diagnostics: Sequence[Diagnostic], sources: Sources, *, colour: bool, before: str = "") -> str:
+    """Every finding with the line it is about, the place marked, and what to do.
+
+    `before` is put before each file's name, so that a terminal opens it.
+    """
+    style: Style = click.style if colour else _plain
+    return "\n\n".join(_block(diagnostic, sources, style, before) for diagnostic in diagnostics)
 
 
 def _plain(text: str, **_: Any) -> str:
     return text
 
 
-def _block(diagnostic: Diagnostic, sources: Sources, style: Callable[..., str]) -> str:
+def _block(diagnostic: Diagnostic, sources: Sources, style: Style, before: str) -> str:
     severity, span = diagnostic.severity, diagnostic.span
     tone = "red" if severity is Severity.ERROR else "yellow"
-    lines = [style(f"{severity}[{diagnostic.code}]", fg=tone, bold=True) + style(f": {diagnostic.message}", bold=True)]
+    head = style(f"{severity}[{diagnostic.code}]", fg=tone, bold=True)
+    lines = [head + style(f": {visible(diagnostic.message)}", bold=True)]
     margin = " " * len(str(span.line))
-    lines.append(f"{margin}{style('-->', fg='blue')} {span}")
-    text = _line(sources, span)
+    place = span.file if _is_whole(span) else str(span)
+    lines.append(f"{margin}{style('-->', fg='blue')} {visible(before + place)}")
+    text = None if _is_whole(span) else _line(sources, span)
     if text is not None:
-        bar = style("|", fg="blue")
-        end = span.end_column if span.end_line == span.line else len(text) + 1
-        marks = "^" * max(1, min(end, len(text) + 1) - span.column)
-        lines.append(f"{margin} {bar}")
-        lines.append(f"{style(str(span.line), fg='blue')} {bar} {text}")
-        lines.append(f"{margin} {bar} {' ' * (span.column - 1)}{style(marks, fg=tone)} {diagnostic.label}".rstrip())
+        lines += _excerpt(text, span, diagnostic.label, lambda part: style(part, fg=tone), style)
     elif diagnostic.label:
-        lines.append(f"{margin} = {diagnostic.label}")
+        lines.append(f"{margin} = {visible(diagnostic.label)}")
     if diagnostic.help:
-        lines.append(f"{margin} {style('=', fg='blue')} help: {diagnostic.help}")
+        lines.append(f"{margin} {style('=', fg='blue')} help: {visible(diagnostic.help)}")
     return "\n".join(lines)
+
+
+def _excerpt(text: str, span: Span, label: str, marked: Callable[[str], str], style: Style) -> list[str]:
+    """The line, and below it the marks, in step also where a character takes two cells."""
+    end = span.end_column if span.end_line == span.line else len(text) + 1
+    start, end = span.column - 1, max(span.column, min(end, len(text) + 1) - 1)
+    cut = max(0, start - _WIDEST // 2) if len(text) > _WIDEST else 0
+    shown, start, end = text[cut : cut + _WIDEST], start - cut, min(end - cut, _WIDEST)
+    marks = marked("^" * max(1, _cells(shown[start:end])))
+    margin, bar = " " * len(str(span.line)), style("|", fg="blue")
+    return [
+        f"{margin} {bar}",
+        f"{style(str(span.line), fg='blue')} {bar} {shown}",
+        f"{margin} {bar} {' ' * _cells(shown[:start])}{marks} {visible(label)}".rstrip(),
+    ]
+
+
+def _is_whole(span: Span) -> bool:
+    return (span.line, span.column) == (span.end_line, span.end_column)
 
 
 def _line(sources: Sources, span: Span) -> str | None:
     content = sources.get(span.file)
     if not isinstance(content, bytes):
         return None
-    lines = content.decode("utf-8", "replace").splitlines()
-    return lines[span.line - 1].replace("\t", " ") if 0 < span.line <= len(lines) and lines[span.line - 1] else None
+    # Lines as the front-end counts them, which is by LF alone.
+    lines = content.decode("utf-8", "replace").removeprefix("\ufeff").split("\n")
+    return visible(lines[span.line - 1].removesuffix("\r")) if span.line <= len(lines) else None
+
+
+def visible(text: str) -> str:
+    """The text with one visible character for each that a terminal would act on or hide."""
+    return "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp", "Cs") else c for c in text)
+
+
+def _cells(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text if not unicodedata.combining(c))
 
 
 def as_json(diagnostics: Iterable[Diagnostic]) -> str:
@@ -60,32 +95,47 @@ def as_json(diagnostics: Iterable[Diagnostic]) -> str:
     return json.dumps([asdict(diagnostic) for diagnostic in diagnostics], indent=2)
 
 
-def as_sarif(diagnostics: Iterable[Diagnostic]) -> str:
-    """A SARIF log (OASIS SARIF 2.1.0)."""
+def as_sarif(diagnostics: Iterable[Diagnostic], *, before: str = "") -> str:
+    """A SARIF log (OASIS SARIF 2.1.0); `before` is put before each file's name."""
     found = list(diagnostics)
-    rules = [
-        {"id": code, "shortDescription": {"text": CODES[code][0]}, "fullDescription": {"text": CODES[code][1]}}
-        for code in sorted({diagnostic.code for diagnostic in found})
-    ]
-    driver = {"name": "septum", "version": __version__, "rules": rules}
-    run = {"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": [_result(d) for d in found]}
+    codes = sorted({diagnostic.code for diagnostic in found})
+    driver = {"name": "septum", "version": __version__, "rules": [_rule(code) for code in codes]}
+    results = [_result(diagnostic, codes.index(diagnostic.code), before) for diagnostic in found]
+    run = {"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": results}
     schema = "https://json.schemastore.org/sarif-2.1.0.json"
     return json.dumps({"$schema": schema, "version": "2.1.0", "runs": [run]}, indent=2)
 
 
-def _result(diagnostic: Diagnostic) -> dict[str, Any]:
-    span = diagnostic.span
-    region = {
-        "startLine": span.line, "startColumn": span.column, "endLine": span.end_line, "endColumn": span.end_column,
-    }  # fmt: skip
-    location = {"physicalLocation": {"artifactLocation": {"uri": span.file}, "region": region}}
-    text = " ".join(part for part in (diagnostic.message + ".", diagnostic.label, diagnostic.help) if part)
+def _rule(code: str) -> dict[str, Any]:
+    return {
+        "id": code,
+        "shortDescription": {"text": CODES[code].title},
+        "fullDescription": {"text": CODES[code].text},
+    }
+
+
+def _result(diagnostic: Diagnostic, rule: int, before: str) -> dict[str, Any]:
+    text = ". ".join(part for part in (diagnostic.message, diagnostic.label, diagnostic.help) if part)
     return {
         "ruleId": diagnostic.code,
+        "ruleIndex": rule,
         "level": str(diagnostic.severity),
         "message": {"text": text},
-        "locations": [location],
+        "locations": [{"physicalLocation": _location(diagnostic.span, before)}],
     }
+
+
+def _location(span: Span, before: str) -> dict[str, Any]:
+    artifact = {"artifactLocation": {"uri": quote(before + span.file)}}
+    if _is_whole(span):
+        return artifact
+    region = {
+        "startLine": span.line,
+        "startColumn": span.column,
+        "endLine": span.end_line,
+        "endColumn": span.end_column,
+    }
+    return artifact | {"region": region}
 
 
 def from_json(value: Mapping[str, Any]) -> Diagnostic:

@@ -9,14 +9,21 @@ import click
 
 from septum.cli import diagnostics
 from septum.cli.output import print_json, style, wants_colour
-from septum.cli.place import mesh_dir
+from septum.cli.place import mesh_dir, seen_from_here
 from septum.control.files import read_mesh_dir
 from septum.model.decision import Decision, Request
 from septum.model.mesh import Mode
+from septum.model.operation import RefusedOperation
 from septum.model.policy import Policy, Rule
 from septum.policy.ask import operation_of
 from septum.policy.decide import decide
 from septum.policy.load import load
+
+
+class NoDecisionError(click.ClickException):
+    """There is nothing to decide by; 1 would mean that the request is denied."""
+
+    exit_code = 2
 
 
 @click.command(
@@ -31,26 +38,55 @@ from septum.policy.load import load
 def command(above: Path | None, caller: str, target: str, operation: str, as_json: bool) -> int:
     """Decide one request by the files as they are: the rule with its line, or the nearest rule and what did not match.
 
-    OPERATION is `METHOD /path`, `package.Service/Method` or `connect`. Exit status 0 when it is allowed, 1 when denied.
+    OPERATION is `METHOD /path`, `package.Service/Method` or `connect`. Exit status 0 when it is allowed, 1 when denied,
+    2 when there is no decision.
     """
     mesh = mesh_dir(above)
-    files = read_mesh_dir(mesh)
-    policy = load(files).policy
-    if policy is None:
-        found = load(files)
-        click.echo(diagnostics.as_text(found.errors, files, colour=wants_colour()), err=True)
-        raise click.ClickException("the policy has errors, so there is no decision")
-    workload = policy.mesh.workloads.get(target)
-    try:
-        request = Request(caller, target, operation_of(operation, workload.protocol if workload else None))
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
+    policy = _policy(mesh)
+    request = _request(policy, caller, target, operation)
     decision = decide(policy, request)
     if as_json:
         print_json(_json(policy, request, decision))
     else:
-        click.echo("\n".join(_lines(policy, request, decision)))
+        click.echo("\n".join(_lines(policy, request, decision, seen_from_here(mesh))))
     return 0 if decision.allowed else 1
+
+
+def _policy(mesh: Path) -> Policy:
+    files = read_mesh_dir(mesh)
+    loaded = load(files)
+    if loaded.policy is None:
+        text = diagnostics.as_text(loaded.errors, files, colour=wants_colour(), before=seen_from_here(mesh))
+        click.echo(text + "\n", err=True)
+        raise NoDecisionError("the policy has errors, so there is no decision")
+    return loaded.policy
+
+
+def _request(policy: Policy, caller: str, target: str, operation: str) -> Request:
+    workload = policy.mesh.workloads.get(target)
+    try:
+        return Request(caller, target, operation_of(operation, workload.protocol if workload else None))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _lines(policy: Policy, request: Request, decision: Decision, before: str) -> list[str]:
+    verdict = style("allow", fg="green", bold=True) if decision.allowed else style("deny", fg="red", bold=True)
+    lines = [f"{verdict}  {request.caller} -> {request.target}  {request.operation}"]
+    if decision.rule is not None:
+        lines += _rule_lines("rule", decision.rule, before)
+    elif decision.nearest is not None:
+        if decision.nearest.rule is not None:
+            lines += _rule_lines("nearest", decision.nearest.rule, before)
+        lines.append(f"  reason   {decision.nearest.mismatch}")
+    mode = _mode(policy, request)
+    return [*lines, f"  mode     {_consequence(policy, request, decision, mode)}"] if mode else lines
+
+
+def _rule_lines(what: str, rule: Rule, before: str) -> list[str]:
+    place = f"  {before}{rule.span.place}" if rule.span else ""
+    because = [f"  because  {rule.because}"] if rule.because else []
+    return [f"  {what:<7}  {rule.id}{place}", *because]
 
 
 def _mode(policy: Policy, request: Request) -> Mode | None:
@@ -58,26 +94,15 @@ def _mode(policy: Policy, request: Request) -> Mode | None:
     return policy.mesh.mode(target) if target else None
 
 
-def _lines(policy: Policy, request: Request, decision: Decision) -> list[str]:
-    verdict = style("allow", fg="green", bold=True) if decision.allowed else style("deny", fg="red", bold=True)
-    lines = [f"{verdict}  {request.caller} -> {request.target}  {request.operation}"]
-    if decision.rule is not None:
-        lines.append(f"  rule     {_rule(decision.rule)}")
-        if decision.rule.because:
-            lines.append(f"  because  {decision.rule.because}")
-    elif decision.nearest is not None:
-        if decision.nearest.rule is not None:
-            lines.append(f"  nearest  {_rule(decision.nearest.rule)}")
-        lines.append(f"  missing  {decision.nearest.mismatch}")
-    if not decision.allowed and _mode(policy, request) is Mode.OBSERVE:
-        lines.append(
-            f"  mode     observe: `{request.target}` is not enforced, so it passes and is recorded as a would-be denial"
-        )
-    return lines
-
-
-def _rule(rule: Rule) -> str:
-    return f"{rule.id}  {rule.span.place if rule.span else ''}"
+def _consequence(policy: Policy, request: Request, decision: Decision, mode: Mode) -> str:
+    """What the mode makes of the decision."""
+    if isinstance(request.operation, RefusedOperation):
+        return f"{mode}: the proxy refuses it before any rule is asked"
+    if decision.allowed or mode is Mode.ENFORCE:
+        return str(mode)
+    target = policy.mesh.workloads[request.target]
+    observed = target.name if target.mode is not None else target.segment
+    return f"{mode}: it would be denied, and passes because `{observed}` is observed"
 
 
 def _json(policy: Policy, request: Request, decision: Decision) -> dict[str, Any]:
@@ -90,7 +115,7 @@ def _json(policy: Policy, request: Request, decision: Decision) -> dict[str, Any
         "mode": _mode(policy, request),
         "rule": _rule_json(decision.rule),
         "nearest": _rule_json(nearest.rule) if nearest else None,
-        "mismatch": nearest.mismatch if nearest else None,
+        "reason": nearest.mismatch if nearest else None,
         "policy_version": decision.policy_version,
     }
 

@@ -6,12 +6,16 @@ import importlib
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from septum import __version__
 
-# Verb → (group of the help page, one line).
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+# Verb → (group of the help page, one line). The module septum.cli.VERB has the `command`.
 VERBS: dict[str, tuple[str, str]] = {
     "init": ("Start", "Write a commented starting mesh into a directory."),
     "demo": ("Start", "Run the example shop behind Septum, with a live view."),
@@ -27,6 +31,9 @@ VERBS: dict[str, tuple[str, str]] = {
     "completion": ("More", "Print shell completion."),
 }
 
+# As a shell reports a program that SIGINT or SIGPIPE ended.
+INTERRUPTED, PIPE_CLOSED = 130, 141
+
 
 class Verbs(click.Group):
     """A group whose commands are imported when they are asked for."""
@@ -36,22 +43,24 @@ class Verbs(click.Group):
         return list(VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a verb's module."""
+        """Import a verb's module. Raises click.UsageError for a verb that this installation lacks."""
         if cmd_name not in VERBS:
             return None
-        command: click.Command = importlib.import_module(f"septum.cli.{cmd_name}").command
+        name = f"septum.cli.{cmd_name}"
+        try:
+            command: click.Command = importlib.import_module(name).command
+        except ModuleNotFoundError as error:
+            if error.name != name:
+                raise
+            raise click.UsageError(f"`{cmd_name}` is not part of this installation.", ctx) from error
         return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Suggest the nearest verb for one that does not exist."""
-        import difflib
-
         if args and args[0] not in VERBS and not args[0].startswith("-"):
-            near = difflib.get_close_matches(args[0], VERBS, n=1)
-            hint = f" Did you mean `{near[0]}`?" if near else ""
-            raise click.UsageError(f"There is no command `{args[0]}`.{hint}", ctx)
+            raise click.UsageError(f"There is no command `{args[0]}`.{_hint(args[0])}", ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -59,6 +68,31 @@ class Verbs(click.Group):
         for group in dict.fromkeys(group for group, _ in VERBS.values()):
             with formatter.section(group):
                 formatter.write_dl([(verb, line) for verb, (of, line) in VERBS.items() if of == group])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The verbs and options that begin so, without importing any verb."""
+        from click.shell_completion import CompletionItem
+
+        verbs = [CompletionItem(verb, help=line) for verb, (_, line) in VERBS.items() if verb.startswith(incomplete)]
+        return verbs + click.Command.shell_complete(self, ctx, incomplete)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a verb; when who reads its output has gone away, stop without a word, as other programs do."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # What is still buffered must not fail again at exit (Python's documentation of SIGPIPE).
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise click.exceptions.Exit(PIPE_CLOSED) from None
+        return result
+
+
+def _hint(verb: str) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(verb, VERBS, n=1)
+    return f" Did you mean `{near[0]}`?" if near else ""
 
 
 @click.command(
@@ -81,13 +115,10 @@ def main() -> int:
     try:
         result = septum.main(standalone_mode=False, prog_name="septum")
     except click.exceptions.Abort:
-        return 130
+        return INTERRUPTED
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return INTERRUPTED
     return result if isinstance(result, int) else 0

@@ -1,29 +1,40 @@
-"""Which mesh a command is about, and where its state is."""
+"""Which mesh a command is about, where its state is, and how its files are named to who asked."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
 
-from septum.policy.load import MESH_FILE
+from septum.policy.roles import MESH_FILE
+
+
+def nearest_mesh(here: Path) -> Path | None:
+    """The directory that holds a `septum.yaml`, from here up, or None."""
+    return next((directory for directory in (here, *here.parents) if (directory / MESH_FILE).exists()), None)
 
 
 def mesh_dir(given: Path | None) -> Path:
-    """The given directory, or the nearest one from here up that holds a `septum.yaml`."""
+    """The given directory, or the nearest one from here up that holds a `septum.yaml`. Raises click.UsageError."""
     if given is not None:
         if not (given / MESH_FILE).exists():
             raise click.UsageError(f"there is no {MESH_FILE} in {given}; `septum init {given}` writes one")
         return given.resolve()
     here = Path.cwd()
-    for directory in (here, *here.parents):
-        if (directory / MESH_FILE).exists():
-            return directory
-    raise click.UsageError(
-        f"there is no {MESH_FILE} in {here} or above; `septum init` writes one, -C DIR names another place"
-    )
+    found = nearest_mesh(here)
+    if found is None:
+        help = "`septum init` writes one, -C DIR names another place"
+        raise click.UsageError(f"there is no {MESH_FILE} in {here} or above; {help}")
+    return found
 
 
 def state_dir(mesh: Path) -> Path:
     """Where the mesh's state is kept; it need not exist yet."""
     return mesh / ".septum"
+
+
+def seen_from_here(mesh: Path) -> str:
+    """What stands before a mesh's file names so that a terminal opens them: nothing, or a path that ends in `/`."""
+    relative = os.path.relpath(mesh)
+    return "" if relative == "." else f"{relative}/"

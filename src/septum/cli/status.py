@@ -37,8 +37,12 @@ def command(above: Path | None, as_json: bool) -> int:
     else:
         _show(status)
     records = status["records"]
-    well = all(node["held"] for node in status["nodes"]) and not records.get("lost") and not records.get("stalled")
+    well = all(_holds(node) for node in status["nodes"]) and not records.get("lost") and not records.get("stalled")
     return 0 if well else 1
+
+
+def _holds(node: dict[str, Any]) -> bool:
+    return node["held_version"] is not None and node["held_version"] == node["desired_version"]
 
 
 def _show(status: dict[str, Any]) -> None:
@@ -58,13 +62,13 @@ def _show(status: dict[str, Any]) -> None:
 
 
 def _node(node: dict[str, Any]) -> None:
-    if node["refusals"]:
+    if node["rejected"]:
         click.echo(f"node {node['node']}  " + style("refused", fg="red"))
-        click.echo("\n".join(refusals(node["refusals"])))
-    elif node["held"]:
+        click.echo("\n".join(refusals(node["rejected"])))
+    elif _holds(node):
         click.echo(f"node {node['node']}  " + style("held", fg="green") + f"  {node['resources']} resources")
     else:
-        why = f"{node['waiting_for']} resources not acknowledged" if node["connected"] else "not connected"
+        why = f"{node['resources'] - node['held']} resources not acknowledged" if node["connected"] else "not connected"
         click.echo(f"node {node['node']}  " + style("not held", fg="yellow") + f"  {why}")
 
 

@@ -103,10 +103,10 @@ async def _announce(state: Path, tell: object) -> None:
             break
         except api.NotRunningError:
             await asyncio.sleep(0.05)
-    if status["held"]:
+    if status["held_version"] is not None and status["held_version"] == status["desired_version"]:
         tell("ready", {"node": status["node"], "resources": status["resources"], "pid": os.getpid()})
     else:
-        refused = [line.strip() for line in refusals(status["refusals"])]
+        refused = [line.strip() for line in refusals(status["rejected"])]
         tell("not enforced yet", {"node": status["node"], "connected": status["connected"], "refused": refused})
 
 

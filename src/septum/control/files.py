@@ -2,31 +2,72 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 
-from septum.policy.load import MESH_FILE
+from septum.policy.roles import MESH_FILE, MISSPELT_MESH_FILE, POLICY_DIR, Role, role
+from septum.policy.source import MAX_BYTES
+
+Found = tuple[str, bytes | OSError]
 
 
 def read_mesh_dir(directory: Path) -> dict[str, bytes | OSError]:
-    """`septum.yaml` and everything YAML below `policy/`: path relative to the directory → content or error.
+    """`septum.yaml` and what is or looks like policy: path relative to the directory → content, or the error.
 
-    Hidden files and editors' back-up copies are left alone; symbolic links are followed.
+    What cannot be read is an entry too: a policy with a part missing would mean something else. A link to a file is
+    followed; a link to a directory is an error, since it may lead back here. No more is read than the front-end takes.
     """
-    found: dict[str, bytes | OSError] = {}
-    for path in _candidates(directory):
-        try:
-            found[path.relative_to(directory).as_posix()] = path.read_bytes()
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            found[path.relative_to(directory).as_posix()] = error
-    return found
+    found = [*_file(directory, MESH_FILE), *_file(directory, MISSPELT_MESH_FILE), *_below(directory, POLICY_DIR)]
+    return {_shown(path): _named(path, content) for path, content in found}
 
 
-def _candidates(directory: Path) -> Iterator[Path]:
-    yield directory / MESH_FILE
-    for path in sorted((directory / "policy").rglob("*.y*ml")):
-        hidden = any(part.startswith(".") for part in path.relative_to(directory).parts)
-        if path.suffix in (".yaml", ".yml") and not hidden and not path.is_dir():
-            yield path
+def _below(directory: Path, path: str) -> Iterator[Found]:
+    try:
+        for entry in sorted((directory / path).iterdir()):
+            yield from _entry(directory, f"{path}/{entry.name}")
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        yield path, error
+
+
+def _entry(directory: Path, path: str) -> Iterator[Found]:
+    place = directory / path
+    if place.name.startswith("."):
+        return
+    if not place.is_dir():
+        if role(path) is not Role.OTHER:
+            yield from _file(directory, path)
+    elif place.is_symlink():
+        yield path, OSError(errno.ELOOP, "a link to a directory is not followed")
+    else:
+        yield from _below(directory, path)
+
+
+def _file(directory: Path, path: str) -> Iterator[Found]:
+    place = directory / path
+    try:
+        yield path, _content(place)
+    except FileNotFoundError as error:
+        # A file that went away between listing and reading is not there; a link into nowhere is.
+        if place.is_symlink():
+            yield path, error
+    except OSError as error:
+        yield path, error
+
+
+def _content(place: Path) -> bytes:
+    if place.exists() and not place.is_file():
+        raise OSError(errno.EINVAL, "this is not a file")  # a pipe would keep us waiting
+    with place.open("rb") as file:
+        return file.read(MAX_BYTES + 1)
+
+
+def _shown(path: str) -> str:
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _named(path: str, content: bytes | OSError) -> bytes | OSError:
+    """The content, unless the file's name is one that no message and no database could hold."""
+    return content if _shown(path) == path else OSError(errno.EILSEQ, "the file's name is not UTF-8")

@@ -20,7 +20,10 @@ from septum.model.policy import Policy
 from septum.model.snapshot import Snapshot
 from septum.policy.digest import slice_of
 from septum.policy.load import Files, Loaded, Loader
-from septum.xds.fleet import Fleet, NodeStatus, Refusal
+from septum.xds.fleet import Fleet
+from septum.xds.status import AllHeld, NodeStatus, Refused
+from septum.xds.status import Outcome as Arrival
+from septum.xds.types import Refusal
 
 
 class Outcome(StrEnum):
@@ -70,7 +73,7 @@ class Plane:
         self._loader, self._compiler = Loader(), Compiler()
         self._current: _Enforced | None = None
         self._lock = asyncio.Lock()
-        fleet.register(node)
+        fleet.expect(node)
 
     @property
     def policy(self) -> Policy | None:
@@ -118,39 +121,36 @@ class Plane:
         previous = before.policy.version if before else ""
         sent = time.perf_counter()
         self._fleet.publish(self._node, wanted.snapshot)
-        status = await self._settled(wanted.snapshot, patience)
+        arrival = await self._settled(wanted.snapshot, patience)
         times["held"] = (time.perf_counter() - sent) * 1e3
         changed = _changed(before.snapshot if before else None, wanted.snapshot)
-        made = Applied(Outcome.HELD, wanted.policy.version, previous, loaded.diagnostics, (), changed, times, (status,))
-        if status.refusals:
-            return await self._revert(before, status, made, patience)
+        made = Applied(Outcome.HELD, wanted.policy.version, previous, loaded.diagnostics, (), changed, times)
+        if isinstance(arrival, Refused):
+            return await self._revert(before, arrival, made, patience)
         self._current = wanted
         if wanted.policy.version != previous:
             slices = {name: slice_of(wanted.policy, name) for name in wanted.policy.mesh.workloads}
             contents = {path: content for path, content in files.items() if isinstance(content, bytes)}
             self._state.enforce(wanted.policy.version, contents, slices, author, self._clock())
-        if status.held != wanted.snapshot.version:
-            return replace(made, outcome=Outcome.SENT)
+        if not isinstance(arrival, AllHeld):
+            return replace(made, outcome=Outcome.SENT, nodes=tuple(self._fleet.status()))
         return made if changed else replace(made, outcome=Outcome.UNCHANGED)
 
-    async def _revert(self, before: _Enforced | None, status: NodeStatus, made: Applied, patience: float) -> Applied:
+    async def _revert(self, before: _Enforced | None, refused: Refused, made: Applied, patience: float) -> Applied:
+        """Send the version before again: Envoy may have applied the good part of what it refused."""
         if before is not None:
             self._fleet.publish(self._node, before.snapshot)
             await self._settled(before.snapshot, patience)
-        return replace(made, outcome=Outcome.REJECTED, refusals=status.refusals)
+        return replace(made, outcome=Outcome.REJECTED, refusals=refused.refusals)
 
-    async def _settled(self, snapshot: Snapshot, patience: float) -> NodeStatus:
-        try:
-            async with asyncio.timeout(patience):
-                return await self._fleet.settled(self._node, snapshot.version)
-        except TimeoutError:
-            return self._fleet.status(self._node)
+    async def _settled(self, snapshot: Snapshot, patience: float) -> Arrival:
+        return (await self._fleet.settled([self._node], snapshot.version, patience))[self._node]
 
     async def ready(self, patience: float) -> NodeStatus:
         """Wait until the node holds what it should, refuses it, or `patience` seconds have passed."""
-        if self._current is None:
-            return self._fleet.status(self._node)
-        return await self._settled(self._current.snapshot, patience)
+        if self._current is not None:
+            await self._settled(self._current.snapshot, patience)
+        return next(status for status in self._fleet.status() if status.node == self._node)
 
     def _compiled(self, policy: Policy) -> _Enforced:
         kept = {name: Address.parse(text) for name, text in self._state.outbound().items()}

@@ -49,7 +49,7 @@ class Service:
             "applied": version.applied if version else None,
             "author": version.author if version else "",
             "rules": len(policy.rules) if policy else 0,
-            "nodes": [asdict(self._fleet.status(node)) for node in self._fleet.nodes()],
+            "nodes": [asdict(node) for node in self._fleet.status()],
             "workloads": self._workloads(policy.mesh) if policy else [],
             "records": dict(self._records()),
         }

@@ -8,12 +8,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from functools import cached_property
+from ipaddress import ip_address
 
 from septum.model.diagnostic import Span
 from septum.model.spiffe import SpiffeId
 
-_IPV6 = re.compile(r"\[([0-9A-Fa-f:.]+)\]:(\d{1,5})")
-_IPV4 = re.compile(r"((?:\d{1,3}\.){3}\d{1,3}):(\d{1,5})")
+_IPV6 = re.compile(r"\[([0-9A-Fa-f.]*:[0-9A-Fa-f:.]*)\]:([0-9]{1,5})")
+_IPV4 = re.compile(r"([0-9.]+):([0-9]{1,5})")
 
 
 class Protocol(StrEnum):
@@ -33,7 +34,10 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Address:
-    """An IP address and a TCP port. Raises ValueError for anything else; names are not resolved."""
+    """An IP address and a TCP port, in canonical form, so that one address is written in one way.
+
+    Raises ValueError for anything else; names are not resolved.
+    """
 
     host: str
     port: int
@@ -44,12 +48,10 @@ class Address:
         match = _IPV4.fullmatch(text) or _IPV6.fullmatch(text)
         if match is None:
             raise ValueError("an address is IP:PORT, such as 127.0.0.1:9101 or [::1]:9101")
-        host, port = match[1], int(match[2])
+        port = int(match[2])
         if not 0 < port < 65536:
             raise ValueError("a port is a number from 1 to 65535")
-        if ":" not in host and any(int(part) > 255 for part in host.split(".")):
-            raise ValueError(f"{host} is not an IPv4 address")
-        return cls(host, port)
+        return cls(str(ip_address(match[1])), port)
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

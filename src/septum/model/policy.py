@@ -36,6 +36,12 @@ class Rule:
         parts = [self.id, self.callers, self.targets, operations, self.because, self.callers_text, self.targets_text]
         return json.dumps(parts).encode() + b"\n"
 
+    @cached_property
+    def decisive(self) -> bytes:
+        """What of the rule decides requests to one of its targets, as bytes: its id, callers and operations."""
+        operations = None if self.operations is None else [pattern.text for pattern in self.operations]
+        return json.dumps([self.id, self.callers, operations]).encode() + b"\n"
+
 
 @dataclass(frozen=True)
 class Policy:

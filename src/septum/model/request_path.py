@@ -40,7 +40,7 @@ def canonical_path(target: str | bytes) -> str:
         raise RefusedPath("the path holds an encoded NUL")
     plain = _decoded(path.replace("\\", "/"))
     escaped = _ESCAPED_BY_PARSER.sub(lambda match: f"%{ord(match[0]):02X}", plain)
-    return re.sub("/+", "/", _without_dots(escaped))
+    return _merged(_without_dots(escaped))
 
 
 def _decoded(path: str) -> str:
@@ -69,3 +69,8 @@ def _without_dots(path: str) -> str:
     if segments[-1] in (".", ".."):
         kept.append("")
     return "/" + "/".join(kept)
+
+
+def _merged(path: str) -> str:
+    """Repeated slashes as one. Of nothing but slashes Envoy leaves two (`PathUtil::mergeSlashes`)."""
+    return "//" if path.strip("/") == "" and len(path) > 1 else re.sub("/+", "/", path)

@@ -69,15 +69,15 @@ CODES: dict[str, Code] = {
     ),
     NOT_TEXT: Code(
         "not plain text",
-        "Files are UTF-8 without tabs and control characters, and without characters that make a reviewer see something "
-        "other than what is read: bidirectional controls, line separators that editors do not show as such, and the "
-        "private-use characters U+E000 and U+E001. An escape in a quoted value cannot make one either.",
+        "Files are UTF-8 without tabs and control characters, and without characters that make a reviewer see "
+        "something other than what is read: bidirectional controls, line separators that editors do not show as such, "
+        "and the private-use characters U+E000 and U+E001. An escape in a quoted value cannot make one either.",
     ),
     TOO_DEEP: Code("nested too deep", "No part of the language nests this deep; the file is most likely not a policy."),
     TOO_LARGE: Code(
         "too large",
-        "A file is at most 4 MiB: policies are written and read by people. Split it; every `.yaml` file below `policy/` "
-        "is read.",
+        "A file is at most 4 MiB: policies are written and read by people. Split it; every `.yaml` file below "
+        "`policy/` is read.",
     ),
     UNREADABLE: Code(
         "cannot be read",
@@ -106,17 +106,19 @@ CODES: dict[str, Code] = {
     IGNORED_FILE: Code(
         "file that would be ignored",
         "Policy files end in `.yaml`. A file that looks like one but is not named so would have no effect, so it is "
-        "refused. Hidden files and back-up copies (`x~`, `#x#`, `.bak`, `.orig`, `.rej`, `.swp`, `.tmp`) are left alone.",
+        "refused. Hidden files and back-up copies (`x~`, `#x#`, `.bak`, `.orig`, `.rej`, `.swp`, `.tmp`) are left "
+        "alone.",
     ),
     PATTERN: Code(
         "not a pattern",
-        "Patterns work on whole path segments: a literal, `{name}` for exactly one segment, and a final `/**`. Requests "
-        "are normalised before they are matched, so a pattern that no normalised path can match is refused.",
+        "Patterns work on whole path segments: a literal, `{name}` for exactly one segment, and a final `/**`. "
+        "Requests are normalised before they are matched, so a pattern that no normalised path can match is refused.",
     ),
     PROTOCOL: Code(
         "of another protocol",
         "`http:` opens operations on workloads that speak HTTP, `grpc:` on those that speak gRPC, and a rule with "
-        "neither opens TCP sessions. What the protocol of a workload does not have could never match or have an effect.",
+        "neither opens TCP sessions. What the protocol of a workload does not have could never match, or never have "
+        "an effect.",
     ),
     NOTHING_ALLOWED: Code(
         "nothing is allowed",

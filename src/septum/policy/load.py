@@ -1,9 +1,9 @@
-"""The files of a mesh directory to a Policy, or to everything that is wrong with them. Pure: paths and bytes come in."""
+"""The files of a mesh directory to a Policy, or to everything that is wrong with them. Pure: paths and bytes in."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
@@ -13,14 +13,15 @@ from septum.model.policy import Policy, Rule
 from septum.policy import source
 from septum.policy.codes import DUPLICATE_NAME, IGNORED_FILE, LATER, NO_MESH, UNREADABLE
 from septum.policy.digest import version_of
-from septum.policy.mesh_file import MeshReader
-from septum.policy.rules_file import RulesReader
-from septum.policy.shape import MESH, POLICY, Checker, Shape
+from septum.policy.fit import fit
+from septum.policy.mesh_file import read_mesh
+from septum.policy.roles import MESH_FILE, MISSPELT_MESH_FILE, Role, role
+from septum.policy.rules_file import RulesReader, Written
+from septum.policy.shape import MESH, POLICY, Keys
 
-MESH_FILE = "septum.yaml"
-POLICY_DIR = "policy/"
+__all__ = ["MESH_FILE", "Files", "Loaded", "Loader", "load"]
 
-# The content of a file, or why it could not be read.
+# Path relative to the mesh directory, with `/` → the content, or why it could not be read.
 Files = Mapping[str, bytes | OSError]
 
 
@@ -39,9 +40,18 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """One file read so far as it goes by itself."""
+    """One file, read so far as it goes by itself: its tree, what is wrong with it, and the digest of its bytes."""
 
     root: source.Node | None
+    diagnostics: tuple[Diagnostic, ...]
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """The rules of one file over one mesh."""
+
+    written: tuple[Written, ...]
     diagnostics: tuple[Diagnostic, ...]
 
 
@@ -49,78 +59,77 @@ class _File:
 class Loader:
     """Loads again and again, reading only what changed. A fresh loader gives the same result."""
 
-    _files: dict[tuple[str, bytes], _File] = field(default_factory=dict)
+    _files: dict[str, _File] = field(default_factory=dict)
     _meshes: dict[bytes, tuple[Mesh, tuple[Diagnostic, ...]]] = field(default_factory=dict)
-    _rules: dict[tuple[str, bytes, bytes], tuple[tuple[Rule, ...], tuple[Diagnostic, ...]]] = field(
-        default_factory=dict
-    )
+    _rules: dict[tuple[str, bytes, bytes], _Rules] = field(default_factory=dict)
+    _numbered: dict[tuple[int, int], tuple[Rule, Rule]] = field(default_factory=dict)
 
     def load(self, files: Files) -> Loaded:
-        """Read the files: path relative to the mesh directory (with `/`) → content, or the error that reading gave."""
-        diagnostics = [d for path in sorted(files) for d in _misplaced(path)]
-        readable = {path: content for path, content in files.items() if isinstance(content, bytes)}
-        diagnostics += [_unreadable(path, error) for path, error in files.items() if isinstance(error, OSError)]
+        """Read the files; nothing else plays a part."""
+        diagnostics = [d for path, content in files.items() for d in _by_itself(path, content)]
         if MESH_FILE not in files:
-            help = "`septum init` writes one, and -C names another directory"
-            diagnostics.append(
-                Diagnostic(NO_MESH, f"there is no {MESH_FILE} here", Span(MESH_FILE, 1, 1, 1, 1), help=help)
-            )
-        mesh = self._mesh(readable, diagnostics)
-        rules = self._all_rules(readable, mesh, diagnostics)
+            diagnostics.append(_no_mesh(files))
+        trees = {path: self._file(path, content) for path, content in _readable(files)}
+        self._files = trees
+        diagnostics += [d for file in trees.values() for d in file.diagnostics]
+        loaded = self._resolved(trees, diagnostics)
         ordered = tuple(sorted(set(diagnostics), key=lambda d: d.order))
-        if mesh is None or any(d.severity is Severity.ERROR for d in ordered):
+        if loaded is None or any(d.severity is Severity.ERROR for d in ordered):
             return Loaded(None, ordered)
+        mesh, rules = loaded
         return Loaded(Policy(mesh, rules, version_of(mesh, rules)), ordered)
 
-    def _mesh(self, files: Mapping[str, bytes], diagnostics: list[Diagnostic]) -> Mesh | None:
-        if MESH_FILE not in files:
+    def _file(self, path: str, content: bytes) -> _File:
+        digest = sha256(content).digest()
+        known = self._files.get(path)
+        if known is not None and known.digest == digest:
+            return known
+        read = source.read(path, content)
+        if read.diagnostics:
+            return _File(None, read.diagnostics, digest)
+        shape, root = (MESH, read.root or _nothing(path)) if path == MESH_FILE else (POLICY, read.root)
+        return _File(root, _fits(root, shape), digest)
+
+    def _resolved(
+        self, trees: Mapping[str, _File], diagnostics: list[Diagnostic]
+    ) -> tuple[Mesh, tuple[Rule, ...]] | None:
+        file = trees.get(MESH_FILE)
+        if file is None or not isinstance(file.root, source.Mapping):
             return None
-        file = self._file(MESH_FILE, files[MESH_FILE], MESH)
-        diagnostics += file.diagnostics
-        if not isinstance(file.root, source.Mapping):
-            return None
-        key = sha256(files[MESH_FILE]).digest()
-        if key not in self._meshes:
-            reader = MeshReader()
-            mesh = reader.read(file.root)
-            self._meshes = {key: (mesh, tuple(reader.diagnostics))}
-        mesh, found = self._meshes[key]
+        if file.digest not in self._meshes:
+            self._meshes = {file.digest: read_mesh(file.root)}
+        mesh, found = self._meshes[file.digest]
         diagnostics += found
-        return mesh
+        policies = {path: tree for path, tree in trees.items() if path != MESH_FILE}
+        return mesh, self._all_rules(policies, mesh, file.digest, diagnostics)
 
     def _all_rules(
-        self, files: Mapping[str, bytes], mesh: Mesh | None, diagnostics: list[Diagnostic]
+        self, trees: Mapping[str, _File], mesh: Mesh, mesh_digest: bytes, diagnostics: list[Diagnostic]
     ) -> tuple[Rule, ...]:
-        rules: list[Rule] = []
         kept = {}
-        mesh_key = sha256(files.get(MESH_FILE, b"")).digest()
-        for path in sorted(path for path in files if _is_policy(path)):
-            file = self._file(path, files[path], POLICY)
-            diagnostics += file.diagnostics
-            if mesh is None or not isinstance(file.root, source.Mapping):
-                continue
-            key = (path, sha256(files[path]).digest(), mesh_key)
-            if key not in self._rules:
-                reader = RulesReader(mesh)
-                self._rules[key] = (reader.read(file.root), tuple(reader.diagnostics))
-            kept[key] = self._rules[key]
-            rules += kept[key][0]
-            diagnostics += kept[key][1]
+        for path in sorted(trees):
+            key = (path, trees[path].digest, mesh_digest)
+            kept[key] = self._rules.get(key) or _read_rules(trees[path].root, mesh)
         self._rules = kept
-        return _numbered(rules, diagnostics)
+        diagnostics += [d for rules in kept.values() for d in rules.diagnostics]
+        written = [one for rules in kept.values() for one in rules.written]
+        diagnostics += _repeated_names(written)
+        return tuple(sorted(self._number(written), key=lambda rule: rule.id))
 
-    def _file(self, path: str, content: bytes, shape: Shape) -> _File:
-        key = (path, sha256(content).digest())
-        if key not in self._files:
-            read = source.read(path, content)
-            checker = Checker()
-            if read.root is not None and not read.diagnostics:
-                checker.check(read.root, shape, "the file")
-            elif read.root is None and not read.diagnostics and shape is MESH:
-                checker.check(source.Mapping((), Span(path, 1, 1, 1, 1)), shape, "the file")
-            self._files = {old: file for old, file in self._files.items() if old[0] != path}
-            self._files[key] = _File(read.root, (*read.diagnostics, *checker.diagnostics))
-        return self._files[key]
+    def _number(self, written: Iterable[Written]) -> Iterator[Rule]:
+        """Ids made unique: an unnamed rule's second occurrence becomes `a->b#2`."""
+        seen: Counter[str] = Counter()
+        numbered = {}
+        for one in written:
+            rule = one.rule
+            seen[rule.id] += 1
+            if one.name is None and seen[rule.id] > 1:
+                key = (id(rule), seen[rule.id])
+                # A kept rule holds the rule it came from, so that the id of that one stays its own.
+                numbered[key] = self._numbered.get(key) or (rule, replace(rule, id=f"{rule.id}#{seen[rule.id]}"))
+                rule = numbered[key][1]
+            yield rule
+        self._numbered = numbered
 
 
 def load(files: Files) -> Loaded:
@@ -128,38 +137,62 @@ def load(files: Files) -> Loaded:
     return Loader().load(files)
 
 
-def _is_policy(path: str) -> bool:
-    return path.startswith(POLICY_DIR) and path.endswith(".yaml") and not path.endswith("_test.yaml")
+def _readable(files: Files) -> Iterator[tuple[str, bytes]]:
+    """The files that make up the mesh and its policy. Those with errors have a diagnostic, others no part in it."""
+    for path, content in files.items():
+        if role(path) in (Role.MESH, Role.POLICY) and isinstance(content, bytes):
+            yield path, content
 
 
-def _misplaced(path: str) -> Iterable[Diagnostic]:
-    start = Span(path, 1, 1, 1, 1)
-    if path.endswith("_test.yaml"):
-        help = "keep it outside policy/ for now"
-        yield Diagnostic(LATER, "policy tests are not in this version of Septum", start, help=help)
-    elif path.endswith(".yml"):
-        help = f"rename it to {path.removesuffix('.yml')}.yaml"
-        yield Diagnostic(IGNORED_FILE, "policy files end in `.yaml`; this one would be ignored", start, help=help)
+def _by_itself(path: str, content: bytes | OSError) -> Iterator[Diagnostic]:
+    """What is wrong with a file whatever is in it."""
+    match role(path):
+        case Role.TEST:
+            help = "keep it outside policy/ for now"
+            yield Diagnostic(LATER, "policy tests are not in this version of Septum", source.whole(path), help=help)
+        case Role.MISNAMED:
+            yield Diagnostic(
+                IGNORED_FILE,
+                "this looks like a policy file, and would be ignored",
+                source.whole(path),
+                help="files that end in `.yaml` are read; rename it, or move it away",
+            )
+        case _ if isinstance(content, OSError):
+            reason = content.strerror or str(content) or type(content).__name__
+            yield Diagnostic(UNREADABLE, f"this cannot be read: {reason}", source.whole(path))
+        case _:
+            pass
 
 
-def _unreadable(path: str, error: OSError) -> Diagnostic:
-    return Diagnostic(UNREADABLE, f"cannot be read: {error.strerror or error}", Span(path, 1, 1, 1, 1))
+def _no_mesh(files: Files) -> Diagnostic:
+    help = "`septum init` writes one, and -C names another directory"
+    if MISSPELT_MESH_FILE in files:
+        help = f"rename {MISSPELT_MESH_FILE} to {MESH_FILE}"
+    return Diagnostic(NO_MESH, f"there is no {MESH_FILE} here", source.whole(MESH_FILE), help=help)
 
 
-def _numbered(rules: Iterable[Rule], diagnostics: list[Diagnostic]) -> tuple[Rule, ...]:
-    """Ids made unique: a given name must be, and an unnamed rule's second occurrence becomes `a->b#2`."""
-    seen: Counter[str] = Counter()
-    first: dict[str, Rule] = {}
-    numbered = []
-    for rule in rules:
-        seen[rule.id] += 1
-        if seen[rule.id] == 1:
-            first[rule.id] = rule
-        elif "->" in rule.id:
-            rule = replace(rule, id=f"{rule.id}#{seen[rule.id]}")
-        elif rule.span is not None:
-            where = first[rule.id].span
-            label = f"the first is at {where.place}" if where else ""
-            diagnostics.append(Diagnostic(DUPLICATE_NAME, f"two rules are called `{rule.id}`", rule.span, label))
-        numbered.append(rule)
-    return tuple(numbered)
+def _nothing(path: str) -> source.Mapping:
+    """An empty mapping, for a mesh file in which nothing stands: it lacks what is required."""
+    return source.Mapping((), source.whole(path))
+
+
+def _fits(root: source.Node | None, shape: Keys) -> tuple[Diagnostic, ...]:
+    return () if root is None else fit(root, shape)
+
+
+def _read_rules(root: source.Node | None, mesh: Mesh) -> _Rules:
+    if not isinstance(root, source.Mapping):
+        return _Rules((), ())
+    reader = RulesReader(mesh)
+    return _Rules(reader.read(root), tuple(reader.diagnostics))
+
+
+def _repeated_names(written: Iterable[Written]) -> Iterator[Diagnostic]:
+    first: dict[str, Span] = {}
+    for one in written:
+        if one.name is None:
+            continue
+        known = first.setdefault(one.rule.id, one.name)
+        if known is not one.name:
+            message = f"two rules are called `{one.rule.id}`"
+            yield Diagnostic(DUPLICATE_NAME, message, one.name, f"the first is at {known.place}")

@@ -10,7 +10,7 @@ KINDS = {"mesh": MESH, "policy": POLICY}
 
 
 def schema(kind: str) -> dict[str, Any]:
-    """The schema of `mesh` (septum.yaml) or `policy` (policy/*.yaml)."""
+    """The schema of `mesh` (septum.yaml) or `policy` (policy/*.yaml). Raises KeyError for another kind."""
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"Septum {kind}"}
     body = _of(KINDS[kind])
     if kind == "policy":
@@ -25,13 +25,12 @@ def _of(shape: Shape) -> dict[str, Any]:
             return described | _text(shape)
         case Flag():
             return described | {"type": "boolean"}
-        case Number(least=least):
-            return described | {"type": "integer", "minimum": least}
+        case Number(least=least, most=most):
+            return described | {"type": "integer", "minimum": least, "maximum": most}
         case Named(of=of):
             return described | {"type": "object", "additionalProperties": _of(of)}
-        case Many(of=of, or_one=or_one):
-            items = {"type": "array", "items": _of(of)}
-            return described | ({"oneOf": [_of(of), items | {"minItems": 1}]} if or_one else items)
+        case Many():
+            return described | _many(shape)
         case Keys(keys=keys, required=required):
             properties = {name: _of(value) for name, value in keys.items()}
             body = {"type": "object", "properties": properties, "additionalProperties": False}
@@ -40,14 +39,23 @@ def _of(shape: Shape) -> dict[str, Any]:
             assert_never(shape)
 
 
+def _many(shape: Many) -> dict[str, Any]:
+    items: dict[str, Any] = {"type": "array", "items": _of(shape.of)}
+    if shape.empty:
+        items["minItems"] = 1
+    return {"oneOf": [_of(shape.of), items]} if shape.or_one else items
+
+
 def _text(shape: Text) -> dict[str, Any]:
-    body: dict[str, Any] = {"type": ["string", "null"] if shape.may_be_empty else "string"}
+    body: dict[str, Any] = {"type": "string"}
+    if shape.or_nothing:
+        body["type"] = ["string", "null"]
+    else:
+        body["minLength"] = 1
     if shape.choices:
         body["enum"] = list(shape.choices)
     if shape.pattern:
-        body["pattern"] = shape.pattern
-    if shape.pattern and shape.example in ("5s",):
-        body["type"] = ["string", "integer"]  # a bare 0 is a number to YAML
+        body["pattern"] = f"^(?:{shape.pattern.regex})$"
     if shape.example:
         body["examples"] = [shape.example]
-    return body
+    return {"anyOf": [body, {"const": 0}]} if shape.or_zero else body

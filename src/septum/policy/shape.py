@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping as MappingOf
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from septum.model.diagnostic import Diagnostic, Span
-from septum.policy.codes import LATER, MISSING_KEY, UNKNOWN_KEY, WRONG_SHAPE, WRONG_VALUE
-from septum.policy.source import Mapping, Node, Scalar, Sequence
+# Envoy counts what is open in 32 bits.
+_MOST = 2**32 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """What a text has to look like: a regular expression, what a message calls it, and an example or explanation."""
+
+    regex: str
+    noun: str
+    help: str
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """One word. `choices` are all its values, where they are known; `pattern` and `example` serve editors."""
+    """One word. `choices` are all its values, where they are known.
+
+    `or_nothing` allows none at all. `or_zero` says that a bare 0, which other readers take for a number, is a value.
+    """
 
     doc: str = ""
     choices: tuple[str, ...] = ()
-    pattern: str = ""
+    pattern: Pattern | None = None
     example: str = ""
-    may_be_empty: bool = False
+    or_nothing: bool = False
+    or_zero: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +42,21 @@ class Flag:
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A whole number from `least` up."""
+    """A whole number from `least` to `most`."""
 
     doc: str = ""
     least: int = 1
+    most: int = _MOST
 
 
 @dataclass(frozen=True, slots=True)
 class Many:
-    """A list; with `or_one`, a single item may stand for a list of one."""
+    """A list; with `or_one`, a single item may stand for a list of one. `empty` says why it may not be empty, if so."""
 
     of: Shape
     doc: str = ""
     or_one: bool = False
+    empty: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,22 +69,41 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """A mapping with the keys listed here and no others. `later` holds keys of a later version, and what they would do."""
+    """A mapping with these keys and no others; `noun` is what a message calls it.
 
-    keys: MappingOf[str, Shape]
+    `later` holds keys of a later version, and what they would do.
+    """
+
+    keys: Mapping[str, Shape]
     required: tuple[str, ...] = ()
-    later: MappingOf[str, str] = field(default_factory=dict)
+    later: Mapping[str, str] = field(default_factory=dict)
     doc: str = ""
+    noun: str = ""
 
 
 Shape = Text | Flag | Number | Many | Named | Keys
 
+_NAME = Pattern(
+    "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", "a name", "lower-case letters, digits and inner dashes, at most 63 characters"
+)
+_TRUST_DOMAIN = Pattern(
+    "[a-z0-9._-]{1,255}",
+    "a SPIFFE trust domain",
+    "lower-case letters, digits, dots, dashes and underscores (SPIFFE-ID, 2.1)",
+)
+# Six digits of hours fit what Envoy's durations hold.
 _DURATION = Text(
     "a duration: `250ms`, `5s`, `2m`, `1h`, or `0` for no limit",
-    pattern=r"^(0|[0-9]+(\.[0-9]+)?(ms|s|m|h))$",
+    pattern=Pattern(
+        r"0|[0-9]{1,6}(\.[0-9]{1,3})?(ms|s|m|h)", "a duration", "such as 250ms, 5s, 2m, 1h, or 0 for no limit"
+    ),
     example="5s",
+    or_zero=True,
 )
 _ADDRESS = Text("IP:PORT", example="127.0.0.1:9101")
+_RULE_NAME = Pattern(
+    "[A-Za-z0-9][A-Za-z0-9._-]*", "a rule's name", "letters, digits, `.`, `_` and `-`, beginning with a letter or digit"
+)
 
 WORKLOAD = Keys(
     {
@@ -87,14 +119,16 @@ WORKLOAD = Keys(
         "mode": Text("its own mode, over that of its segment", choices=("observe", "enforce")),
         "outbound": Text("where its own outbound listener opens, as IP:PORT; chosen and kept by Septum otherwise"),
         "dials": Named(_ADDRESS, "TCP workload → the raw TCP address at which this workload finds it"),
-        "timeouts": Keys({"connect": _DURATION, "request": _DURATION, "idle": _DURATION}, doc="time limits towards it"),
+        "timeouts": Keys(
+            {"connect": _DURATION, "request": _DURATION, "idle": _DURATION}, doc="time limits towards the workload"
+        ),
         "limits": Keys(
             {
                 "connections": Number("open connections"),
                 "pending": Number("waiting requests"),
                 "requests": Number("open requests"),
             },
-            doc="what one proxy may hold open towards it",
+            doc="what one proxy may hold open towards the workload",
         ),
     },
     required=("segment", "at", "protocol"),
@@ -103,9 +137,9 @@ WORKLOAD = Keys(
 
 MESH = Keys(
     {
-        "mesh": Text("the name of the mesh"),
-        "trust_domain": Text("the SPIFFE trust domain of its identities", example="shop.test"),
-        "segments": Named(Text("what the segment is for", may_be_empty=True), "segment → what it is for"),
+        "mesh": Text("the name of the mesh", pattern=_NAME, example="shop"),
+        "trust_domain": Text("the SPIFFE trust domain of its identities", pattern=_TRUST_DOMAIN, example="shop.test"),
+        "segments": Named(Text("what the segment is for", or_nothing=True), "segment → what it is for"),
         "workloads": Named(WORKLOAD, "workload → where it is and what it speaks"),
         "enforce": Many(
             Text("a segment"),
@@ -114,16 +148,28 @@ MESH = Keys(
     },
     required=("mesh", "trust_domain", "segments", "workloads"),
     doc="septum.yaml: what exists",
+    noun="the mesh",
 )
+
+_NOBODY = "the list is empty, so the rule is about nobody"
+_NOTHING = "the list is empty, so the rule allows nothing"
 
 RULE = Keys(
     {
-        "name": Text("the rule's name, in records and messages", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"),
-        "from": Many(Text("a workload, or `segment:NAME`"), "who may call", or_one=True),
-        "to": Many(Text("a workload, or `segment:NAME`"), "whom", or_one=True),
-        "http": Many(Text("METHODS PATH", example="GET,HEAD /catalog/**"), "operations of HTTP targets", or_one=True),
+        "name": Text("the rule's name, in records and messages; unique in the mesh", pattern=_RULE_NAME),
+        "from": Many(Text("a workload, or `segment:NAME`"), "who may call", or_one=True, empty=_NOBODY),
+        "to": Many(Text("a workload, or `segment:NAME`"), "whom", or_one=True, empty=_NOBODY),
+        "http": Many(
+            Text("METHODS PATH", example="GET,HEAD /catalog/**"),
+            "operations of HTTP workloads",
+            or_one=True,
+            empty=_NOTHING,
+        ),
         "grpc": Many(
-            Text("package.Service/Method", example="shop.Payments/Authorize"), "methods of gRPC targets", or_one=True
+            Text("package.Service/Method", example="shop.payments.v1.Payments/Authorize"),
+            "methods of gRPC workloads",
+            or_one=True,
+            empty=_NOTHING,
         ),
         "because": Text("why the rule is there"),
     },
@@ -134,96 +180,12 @@ RULE = Keys(
         "from_time": "rules that begin later",
     },
     doc="an allow rule; what no rule allows is denied",
+    noun="a rule",
 )
 
 POLICY = Keys(
     {"allow": Many(RULE, "allow rules; there are no others")},
     later={"guarantees": "statements about the policy that must hold"},
     doc="policy/*.yaml: what may happen",
+    noun="a policy file",
 )
-
-
-class Checker:
-    """Walks a tree along its shape and collects everything that does not fit."""
-
-    def __init__(self) -> None:
-        self.diagnostics: list[Diagnostic] = []
-
-    def check(self, node: Node, shape: Shape, what: str) -> None:
-        """Compare one node; `what` is how a message calls it."""
-        match shape:
-            case Keys():
-                self._keys(node, shape, what)
-            case Named():
-                if isinstance(node, Mapping):
-                    for key, value in node.entries:
-                        self.check(value, shape.of, f"`{key.text}`")
-                else:
-                    self._wrong(node, f"{what} is a mapping of names", "write `name: value` lines below it")
-            case Many():
-                self._many(node, shape, what)
-            case Text() | Flag() | Number():
-                self._scalar(node, shape, what)
-
-    def _keys(self, node: Node, shape: Keys, what: str) -> None:
-        if not isinstance(node, Mapping):
-            self._wrong(node, f"{what} is a mapping", f"with the keys {', '.join(shape.keys)}")
-            return
-        for key, value in node.entries:
-            if key.text in shape.keys:
-                self.check(value, shape.keys[key.text], f"`{key.text}`")
-            elif key.text in shape.later:
-                message = f"`{key.text}` ({shape.later[key.text]}) is not in this version of Septum"
-                self._add(LATER, message, key.span, help="leave it out; ignoring it would widen what is allowed")
-            else:
-                self._add(UNKNOWN_KEY, f"unknown key `{key.text}`", key.span, help=suggestion(key.text, shape.keys))
-        for required in shape.required:
-            if node.get(required) is None:
-                at = Span(node.span.file, node.span.line, node.span.column, node.span.line, node.span.column + 1)
-                self._add(MISSING_KEY, f"{what} has no `{required}`", at)
-
-    def _many(self, node: Node, shape: Many, what: str) -> None:
-        if isinstance(node, Sequence):
-            for item in node.items:
-                self.check(item, shape.of, f"an item of {what}")
-        elif shape.or_one and isinstance(node, Scalar):
-            self.check(node, shape.of, what)
-        else:
-            self._wrong(node, f"{what} is a list", "write `- item` lines below it, or [a, b]")
-
-    def _scalar(self, node: Node, shape: Text | Flag | Number, what: str) -> None:
-        if not isinstance(node, Scalar):
-            self._wrong(node, f"{what} is a single value", "")
-            return
-        match shape:
-            case Text(choices=choices) if choices and node.text not in choices:
-                self._add(
-                    WRONG_VALUE,
-                    f"{what} is one of {', '.join(choices)}",
-                    node.span,
-                    f"`{node.text}`",
-                    suggestion(node.text, choices),
-                )
-            case Text(may_be_empty=False) if node.text == "":
-                self._add(WRONG_VALUE, f"{what} is empty", node.span)
-            case Flag() if not node.plain or node.text not in ("true", "false"):
-                self._add(WRONG_VALUE, f"{what} is `true` or `false`", node.span, f"`{node.text}`")
-            case Number(least=least) if not node.text.isascii() or not node.text.isdigit() or int(node.text) < least:
-                self._add(WRONG_VALUE, f"{what} is a whole number from {least} up", node.span, f"`{node.text}`")
-            case _:
-                pass
-
-    def _wrong(self, node: Node, message: str, help: str) -> None:
-        first = Span(node.span.file, node.span.line, node.span.column, node.span.line, node.span.column + 1)
-        self._add(WRONG_SHAPE, message, node.span if isinstance(node, Scalar) else first, help=help)
-
-    def _add(self, code: str, message: str, span: Span, label: str = "", help: str = "") -> None:
-        self.diagnostics.append(Diagnostic(code, message, span, label, help))
-
-
-def suggestion(word: str, known: MappingOf[str, object] | tuple[str, ...], where: str = "") -> str:
-    """A did-you-mean for a word, or the list of what there is when it is short."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    if close:
-        return f"did you mean `{close[0]}`?{where}"
-    return f"known are {', '.join(f'`{name}`' for name in known)}" if 0 < len(known) <= 12 else ""

@@ -51,7 +51,7 @@ MAX_DEPTH = 32
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """A word of the file. `plain` is whether it stood without quotes; `raw` is what stood between quotes with escapes."""
+    """A word of the file. `plain` is whether it stood without quotes; `raw` is how it was written, if with escapes."""
 
     text: str
     span: Span
@@ -256,7 +256,7 @@ class _Reader:
             at = replace(span, end_line=span.line, end_column=span.column + 1) if span.line != span.end_line else span
             message = f"an escape makes the character U+{ord(hidden[0]):04X}, which is not read"
             self.diagnostics.append(Diagnostic(NOT_TEXT, message, at, help="remove it"))
-        return Scalar(text, span, plain=event.style is None, raw=self._raw(event, span, text))
+        return Scalar(text, span, plain=not event.style, raw=self._raw(event, span, text))
 
     def _raw(self, event: Any, span: Span, text: str) -> str | None:
         """What stood between quotes, where escapes put its columns out of step with the text."""

@@ -1,1 +1,1 @@
-"""The xDS protocol: delta sessions without I/O, what each node was sent, holds and refused, and the server. Carries opaque bytes."""
+"""The xDS protocol: sessions without I/O, the state of every node, and the server. Carries opaque bytes."""

@@ -40,7 +40,7 @@ class Outlet(Protocol):
         """Put a response on the stream, after those before it."""
 
     def end(self) -> None:
-        """End the stream: another one took its place."""
+        """End the stream: another one took its place, or its node is not known any more."""
 
 
 @dataclass(eq=False, slots=True)
@@ -95,14 +95,14 @@ class Fleet:
             self._deliver(known, known.stream, Published(snapshot))
         self._answer_waiting(known)
 
-    async def settled(self, nodes: Iterable[str], version: str, timeout: float) -> dict[str, Outcome]:
-        """Wait until each node holds the snapshot of this version or refused some of it, for at most `timeout` seconds.
+    async def settled(self, nodes: Iterable[str], version: str, within: float) -> dict[str, Outcome]:
+        """Wait until each node holds the snapshot of this version or refused some of it, for at most `within` seconds.
 
         A node that is not connected may still come, and is waited for.
         """
         waits = {node: self._wait(node, version) for node in nodes}
         if waits:
-            await asyncio.wait(waits.values(), timeout=timeout)
+            await asyncio.wait(waits.values(), timeout=within)
         outcomes = {node: future.result() if future.done() else self._late(node) for node, future in waits.items()}
         for node, future in waits.items():
             future.cancel()
@@ -123,7 +123,7 @@ class Fleet:
         if known.stream:
             known.stream.outlet.end()
             self._tell(Displaced(node))
-        known.session = Session(self._differ)
+        known.session = Session(self._differ, known.session.doubtful)
         known.stream = Stream(node, outlet, known.session)
         self._tell(Connected(node))
         if known.desired:
@@ -189,7 +189,7 @@ class Fleet:
         if known.stream is None:
             return Missing("not connected")
         refusals = known.session.book.refusals()
-        return Refused(refusals) if refusals else Missing("no answer yet")
+        return Refused(refusals) if refusals else Missing(_reason(known.session))
 
 
 def _outcome(known: _Node, version: str) -> Outcome | None:
@@ -203,6 +203,14 @@ def _outcome(known: _Node, version: str) -> Outcome | None:
         return AllHeld(version)
     refusals = book.refusals()
     return Refused(refusals) if refusals and known.session.quiet else None
+
+
+def _reason(session: Session) -> str:
+    """Why a connected node without refusals is late."""
+    if session.quiet and session.book.unheld:
+        type_url, name = min(session.book.unheld)
+        return f"Envoy does not ask for {type_url.rpartition('.')[2]} {name}"
+    return "no answer yet"
 
 
 def _resolve(future: asyncio.Future[Outcome], outcome: Outcome) -> None:

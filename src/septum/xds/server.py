@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, NoReturn
 
 import grpc
@@ -32,17 +33,19 @@ class ServeError(Exception):
 
 
 @asynccontextmanager
-async def serve(path: str, fleet: Fleet) -> AsyncIterator[None]:
-    """Serve the fleet on a Unix socket, which only its owner may use. Raises ServeError.
+async def serve(path: str, fleet: Fleet, mode: int = 0o600) -> AsyncIterator[None]:
+    """Serve the fleet on a Unix socket, which by default only its owner may use. Raises ServeError.
 
     `path` may be relative to the working directory. Leaving ends every stream at once; Envoy goes on with what it
     holds, and comes back.
     """
     server = grpc.aio.server(options=_OPTIONS)
-    server.add_generic_rpc_handlers((_handlers(fleet),))
+    calls: set[asyncio.Task[None]] = set()
+    server.add_generic_rpc_handlers((_handlers(fleet, calls),))
     try:
+        _refuse_if_served(path)
         server.add_insecure_port(f"unix:{path}")
-        os.chmod(path, 0o600)
+        Path(path).chmod(mode)
     except (RuntimeError, OSError) as error:
         raise ServeError(f"cannot serve xDS on {path}: {error}") from error
     await server.start()
@@ -50,11 +53,27 @@ async def serve(path: str, fleet: Fleet) -> AsyncIterator[None]:
         yield
     finally:
         await server.stop(grace=None)
+        # gRPC cancels its calls and does not wait for them; the fleet hears of every end before this returns.
+        if calls:
+            await asyncio.wait(calls)
 
 
-def _handlers(fleet: Fleet) -> Any:
+def _refuse_if_served(path: str) -> None:
+    """A live socket would be taken over by gRPC without a word, and the process that had it would go on unheard."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return
+    raise OSError("another process serves it")
+
+
+def _handlers(fleet: Fleet, calls: set[asyncio.Task[None]]) -> Any:
     async def delta(requests: AsyncIterator[bytes], context: Any) -> None:
-        await _Call(fleet, requests, context).run()
+        call = asyncio.create_task(_Call(fleet, requests, context).run())
+        calls.add(call)
+        call.add_done_callback(calls.discard)
+        await call
 
     methods = {"DeltaAggregatedResources": delta, "StreamAggregatedResources": _state_of_the_world}
     # Without serialisers messages are bytes, so that nothing is encoded twice.
@@ -63,12 +82,12 @@ def _handlers(fleet: Fleet) -> Any:
     )
 
 
-async def _state_of_the_world(requests: AsyncIterator[bytes], context: Any) -> None:
+async def _state_of_the_world(_requests: AsyncIterator[bytes], context: Any) -> None:
     await context.abort(grpc.StatusCode.UNIMPLEMENTED, "only delta xDS is served: set api_type to DELTA_GRPC")
 
 
-class _Displaced(Exception):
-    """Another stream of the node took this one's place."""
+class _Ended(Exception):
+    """The fleet ended the stream."""
 
 
 class _Call:
@@ -88,9 +107,17 @@ class _Call:
 
     async def run(self) -> None:
         """Serve the stream until either side ends it."""
-        async for data in self._requests:
-            await self._serve(wire.read(data))
-            return
+        ended = None
+        try:
+            async for data in self._requests:
+                await self._serve(wire.read(data))
+                return
+        except* _Ended:
+            ended = (grpc.StatusCode.ABORTED, "another stream took this one's place, or the node is not known any more")
+        except* wire.WireError as errors:
+            ended = (grpc.StatusCode.INVALID_ARGUMENT, str(errors.exceptions[0]))
+        if ended:
+            await self._context.abort(*ended)
 
     async def _serve(self, first: Any) -> None:
         node = first.node.id
@@ -104,8 +131,6 @@ class _Call:
                 writer = group.create_task(self._write())
                 await self._read(stream, first)
                 writer.cancel()
-        except* _Displaced:
-            await self._context.abort(grpc.StatusCode.ABORTED, f"{node!r} opened another stream")
         finally:
             self._fleet.close(stream)
 
@@ -121,4 +146,4 @@ class _Call:
     async def _write(self) -> NoReturn:
         while response := await self._outbox.get():
             await self._context.write(wire.write(response))
-        raise _Displaced
+        raise _Ended

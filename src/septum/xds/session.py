@@ -19,7 +19,7 @@ from septum.model.snapshot import Resource, Snapshot
 from septum.xds.book import Book
 from septum.xds.order import NOTHING, Difference, difference, make_before_break
 from septum.xds.protocol import Absent, Ack, Command, Event, Held, Nack, Published, Rejected, Send, Stale, Subscribe
-from septum.xds.types import ALL, EXCLUSIVE, WILDCARD, Refusal
+from septum.xds.types import ALL, EXCLUSIVE, WILDCARD, Key, Refusal
 
 
 @dataclass(slots=True)
@@ -43,11 +43,17 @@ class _Response:
 
 
 class Session:
-    """What one stream was asked for and has to send. `book` may be read by anyone and is written here only."""
+    """What one stream was asked for and has to send. `book` may be read by anyone and is written here only.
 
-    def __init__(self, differ: Callable[[Snapshot, Snapshot], Difference] = difference) -> None:
+    `doubtful` are the resources that the node's stream before this one left in doubt.
+    """
+
+    def __init__(
+        self, differ: Callable[[Snapshot, Snapshot], Difference] = difference, doubtful: Iterable[Key] = ()
+    ) -> None:
         self.book = Book()
         self._differ = differ
+        self._doubtful = tuple(doubtful)
         self._interests: dict[str, _Interest] = {}
         self._outstanding: dict[str, _Response] = {}
         self._responses = 0
@@ -61,6 +67,17 @@ class Session:
     def quiet(self) -> bool:
         """Whether every response was answered."""
         return not self._outstanding
+
+    @property
+    def doubtful(self) -> list[Key]:
+        """What Envoy may have without saying so on its next stream.
+
+        Of a response that it refuses it keeps the good part, and lists none of it among its initial versions. What it
+        asks for by name is answered by name, so only wildcard types are in doubt.
+        """
+        on_the_way = [(r.type_url, name) for r in self._outstanding.values() for name in r.versions]
+        refused = [key for key, version in self.book.sent.items() if version is None]
+        return [key for key in dict.fromkeys((*on_the_way, *refused, *self._doubtful)) if key[0] in WILDCARD]
 
     def receive(self, event: Event) -> list[Command]:
         """Take what happened. The commands are in order; sends go to the stream in this order."""
@@ -99,10 +116,18 @@ class Session:
         interest.unanswered += names
         for name in names:
             self.book.forget((type_url, name))
+        if ALL in names:
+            self._recall_doubts(type_url)
         for name, version in event.initial_versions.items():
             if interest.covers(name):
                 self.book.keep((type_url, name), version)
         return [] if self.book.desired is None else self._answer(type_url)
+
+    def _recall_doubts(self, type_url: str) -> None:
+        for key in self._doubtful:
+            if key[0] == type_url:
+                self.book.doubt(key, None)
+        self._doubtful = tuple(key for key in self._doubtful if key[0] != type_url)
 
     def _unsubscribe(self, type_url: str, interest: _Interest, names: Iterable[str]) -> None:
         interest.names.difference_update(names)

@@ -9,21 +9,29 @@ from typing import Any
 from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
 from envoy.service.discovery.v3.discovery_pb2 import Resource as WireResource
 from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.message import DecodeError
 
 from septum.model.snapshot import Resource
 from septum.xds.protocol import Ack, Event, Nack, Send, Subscribe
 
 
+class WireError(Exception):
+    """Bytes that are not a delta discovery request."""
+
+
 def read(data: bytes) -> Any:
-    """A request from its bytes."""
-    return DeltaDiscoveryRequest.FromString(data)
+    """A request from its bytes. Raises WireError."""
+    try:
+        return DeltaDiscoveryRequest.FromString(data)
+    except DecodeError as error:
+        raise WireError(str(error)) from None
 
 
 def events(request: Any) -> Iterator[Event]:
     """What a request says: an answer, a change of interest, or both; the answer is about what came before."""
     type_url = request.type_url
     if request.HasField("error_detail"):
-        yield Nack(type_url, request.response_nonce, request.error_detail.message)
+        yield Nack(type_url, request.response_nonce, request.error_detail.message.strip())
     elif request.response_nonce:
         yield Ack(type_url, request.response_nonce)
     names, unsubscribe = tuple(request.resource_names_subscribe), tuple(request.resource_names_unsubscribe)

@@ -1,0 +1,65 @@
+"""Processes of a run: started, waited for, and ended by pid whatever happens."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from septum.node.binary import command, find_envoy
+
+from bench.network import Address
+
+
+class BenchError(Exception):
+    """A benchmark could not be carried out; the text says why."""
+
+
+@contextmanager
+def running(arguments: Sequence[str], directory: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process while the block runs; its output goes to `output` in the directory."""
+    with (directory / "output").open("ab") as output:
+        process = subprocess.Popen(arguments, cwd=directory, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+    try:
+        yield process
+    finally:
+        _end(process)
+
+
+@contextmanager
+def envoy(directory: Path, listening: Address, concurrency: int = 1) -> Iterator[int]:
+    """An Envoy on the `envoy.pb` of a directory while the block runs: its pid, once it listens."""
+    with running(command(find_envoy(), concurrency), directory) as process:
+        wait_until_open(listening, process, directory)
+        yield process.pid
+
+
+def wait_until_open(address: Address, process: subprocess.Popen[bytes], directory: Path, patience: float = 60) -> None:
+    """Wait until somebody listens. Raises BenchError when the process ends before that, or patience does."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline and process.poll() is None:
+        with socket.socket() as probe:
+            if probe.connect_ex(address) == 0:
+                return
+        time.sleep(0.02)
+    logs = [path.read_text(errors="replace")[-2000:] for path in directory.glob("*") if path.name in ("output", "envoy.log")]
+    raise BenchError("a process does not listen where it should: " + "\n".join(logs))
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of all threads of a process, to the nanosecond (clock_getcpuclockid(3))."""
+    return time.clock_gettime(~pid << 3 | 2)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(15)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

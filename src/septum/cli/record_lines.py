@@ -1,0 +1,107 @@
+"""Records as aligned lines for people."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from textwrap import wrap
+
+from septum.cli.output import style
+from septum.model.record import Record
+
+_GAP = "  "
+_COLOURS = {"allow": "green", "deny": "red", "would deny": "yellow"}
+# No column but the last grows beyond this, so that one long name does not push everything out of sight.
+_MOST_WHO, _MOST_OPERATION = 36, 48
+
+
+def visible(text: str) -> str:
+    """The text without characters that would act on a terminal: callers choose what stands in a path."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+def outcome(record: Record) -> str:
+    """`allow`, `deny`, or `would deny` for what only passed because the target is observed."""
+    return "would deny" if record.decision == "allow" and record.would_be == "deny" else record.decision
+
+
+def operation(record: Record) -> str:
+    """What was asked, as rules write it."""
+    match record.protocol:
+        case "tcp":
+            return record.method
+        case "grpc":
+            return visible(record.path.removeprefix("/"))
+        case "websocket":
+            return visible(f"{record.method} {record.path} (websocket)")
+        case _:
+            return visible(f"{record.method} {record.path}".strip())
+
+
+def why(record: Record) -> str:
+    """The rule that allows, or what did not match of the nearest one."""
+    near = f" (nearest: {record.nearest})" if record.nearest else ""
+    return visible(record.rule + (" " if record.rule and record.reason else "") + record.reason + near)
+
+
+class Layout:
+    """Lines within `width`; None leaves everything as long as it is. Columns grow with what comes."""
+
+    def __init__(self, width: int | None, now: float) -> None:
+        self._width = width
+        self._today = time.localtime(now)[:3]
+        self._date = False
+        self._who = self._operation = 0
+
+    def lines(self, records: Sequence[Record]) -> list[str]:
+        """The records' lines; a reason that does not fit beside its record stands below it."""
+        rows = [(record, _who(record), operation(record)) for record in records]
+        self._date = self._date or any(time.localtime(record.time)[:3] != self._today for record in records)
+        self._who = max([self._who, *(min(len(who), _MOST_WHO) for _, who, _ in rows)])
+        self._operation = max([self._operation, *(min(len(asked), self._room()) for _, _, asked in rows)])
+        return [line for row in rows for line in self._lines(*row)]
+
+    def _room(self) -> int:
+        """How wide the operation may be beside the fixed columns."""
+        if self._width is None:
+            return _MOST_OPERATION
+        fixed = (18 if self._date else 12) + 10 + self._who + 3 + 8 + 5 * len(_GAP)
+        return max(12, min(_MOST_OPERATION, self._width - fixed))
+
+    def _lines(self, record: Record, who: str, asked: str) -> list[str]:
+        what = outcome(record)
+        plain = [
+            self._time(record.time),
+            f"{what:10}",
+            self._cut(who, self._who),
+            self._cut(asked, self._operation),
+            f"{record.status or '-':>3}",
+            f"{_milliseconds(record.duration):>8}",
+        ]
+        used = len(_GAP.join(plain))
+        plain[0] = style(plain[0], dim=True)
+        plain[1] = style(plain[1], fg=_COLOURS.get(what))
+        line, reason = _GAP.join(plain), why(record)
+        if self._width is None or used + len(_GAP) + len(reason) <= self._width:
+            return [f"{line}{_GAP}{reason}".rstrip()]
+        indent = " " * 4
+        below = wrap(reason, max(20, self._width - len(indent)), break_on_hyphens=False)
+        return [line, *(indent + style(part, dim=True) for part in below)]
+
+    def _time(self, seconds: float) -> str:
+        local = time.localtime(seconds)
+        text = f"{time.strftime('%H:%M:%S', local)}.{int(seconds % 1 * 1000):03d}"
+        return f"{time.strftime('%m-%d', local)} {text}" if self._date else text
+
+    def _cut(self, text: str, width: int) -> str:
+        if self._width is None or len(text) <= width:
+            return text.ljust(width)
+        return text[: width - 1] + "…"
+
+
+def _who(record: Record) -> str:
+    return visible(f"{record.caller or '?'} → {record.target or '?'}")
+
+
+def _milliseconds(value: float) -> str:
+    return f"{value:.1f} ms" if value < 1000 else f"{value / 1000:.1f} s"

@@ -1,0 +1,45 @@
+"""What each file of a mesh directory is, by its path."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+MESH_FILE = "septum.yaml"
+MISSPELT_MESH_FILE = "septum.yml"
+POLICY_DIR = "policy"
+
+# What editors and merges leave beside a file. They come and go, and are no one's policy.
+_BACKUPS = ("~", ".bak", ".orig", ".rej", ".swp", ".tmp")
+
+
+class Role(Enum):
+    """MISNAMED files look like policy and would have no effect; OTHER files are none of Septum's business."""
+
+    MESH = auto()
+    POLICY = auto()
+    TEST = auto()
+    MISNAMED = auto()
+    OTHER = auto()
+
+
+def role(path: str) -> Role:
+    """The role of a file, by its path relative to the mesh directory (with `/`)."""
+    if path == MESH_FILE:
+        return Role.MESH
+    if path == MISSPELT_MESH_FILE:
+        return Role.MISNAMED
+    directory, *parts = path.split("/")
+    if directory != POLICY_DIR or not parts or any(part.startswith(".") for part in parts):
+        return Role.OTHER
+    return _below_policy(parts[-1])
+
+
+def _below_policy(name: str) -> Role:
+    if name.endswith(_BACKUPS) or (name.startswith("#") and name.endswith("#")):
+        return Role.OTHER
+    if name.endswith(("_test.yaml", "_test.yml")):
+        return Role.TEST
+    if name.endswith(".yaml"):
+        return Role.POLICY
+    looks = name.lower()
+    return Role.MISNAMED if ".yaml" in looks or ".yml" in looks else Role.OTHER
