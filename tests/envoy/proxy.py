@@ -60,6 +60,7 @@ class Proxy:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._fleet: Fleet
         self._read = 0
+        self.lines: list[dict[str, Any]] = []
         self.records: dict[str, dict[str, Any]] = {}
 
     @contextmanager
@@ -98,13 +99,16 @@ class Proxy:
         """The decision of a request, once Envoy has written it."""
 
         def found() -> dict[str, Any] | None:
-            self._take_records()
+            self.take_records()
             return self.records.get(request_id)
 
         record: dict[str, Any] = wait_for(found, f"a record of {request_id}")
         return record
 
-    def _take_records(self) -> None:
+    def take_records(self) -> None:
+        """Read what Envoy has written since."""
+        if not self.decisions.exists():
+            return
         with self.decisions.open("rb") as file:
             file.seek(self._read)
             data = file.read()
@@ -112,7 +116,8 @@ class Proxy:
         self._read += len(whole)
         for line in whole.splitlines():
             record = json.loads(line)
-            self.records[record.get("id", f"line {len(self.records)}")] = record
+            self.lines.append(record)
+            self.records[record.get("id", f"line {len(self.lines)}")] = record
 
     def _call(self, work: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(DEADLINE + 5)
