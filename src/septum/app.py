@@ -24,8 +24,11 @@ from septum.control.history import History
 from septum.control.plane import Outcome, Plane
 from septum.control.service import Service, log_applied
 from septum.control.state import State
+from septum.envoy.access_log import DECISIONS
 from septum.node.lock import AlreadyRunningError, hold
 from septum.node.ports import pick_outbound
+from septum.node.records import Records
+from septum.node.writer import EnvoyWriter
 from septum.xds.fleet import Fleet
 from septum.xds.server import serve as serve_xds
 from septum.xds.status import Happening, NodeRefused, TurnedAway
@@ -74,11 +77,19 @@ async def _run(settings: Settings) -> int:
         plane = Plane(settings.node, DECISIONS_FILE, state, fleet, pick_outbound)
         if not await _take_up(settings, plane):
             return 1
-        await _serve(settings, plane, state, fleet, stack)
-        if settings.watch:
-            stack.callback(asyncio.create_task(_watch(settings, plane)).cancel)
+        directory = settings.state / "records"
+        writer = EnvoyWriter(settings.state, DECISIONS)
+        records = Records(directory, lambda: _trust_domain(plane), History(state, plane), writer)
+        stack.push_async_callback(records.finish)
+        await _serve(settings, Service(plane, state, fleet, records.status, log.info), fleet, stack)
         log.info("ready", node=settings.node, version=plane.policy.version if plane.policy else "")
-        await stopping.wait()
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(records.run())]
+            if settings.watch:
+                tasks.append(group.create_task(_watch(settings, plane)))
+            await stopping.wait()
+            for task in tasks:
+                task.cancel()
         log.info("stopping")
     return 0
 
@@ -95,14 +106,15 @@ async def _take_lock(stack: AsyncExitStack, path: Path) -> None:
                 return
 
 
-async def _serve(settings: Settings, plane: Plane, state: State, fleet: Fleet, stack: AsyncExitStack) -> None:
-    records = lambda: {}  # placeholder until audit lands
-    _ = History
+async def _serve(settings: Settings, service: Service, fleet: Fleet, stack: AsyncExitStack) -> None:
     for socket in ("xds.sock", "control.sock"):
         (settings.state / socket).unlink(missing_ok=True)
     await stack.enter_async_context(serve_xds("xds.sock", fleet))
-    handlers = Service(plane, state, fleet, records, log.info).handlers()
-    await stack.enter_async_context(api.serve("control.sock", handlers))
+    await stack.enter_async_context(api.serve("control.sock", service.handlers()))
+
+
+def _trust_domain(plane: Plane) -> str:
+    return plane.policy.mesh.trust_domain if plane.policy else ""
 
 
 async def _take_up(settings: Settings, plane: Plane) -> bool:

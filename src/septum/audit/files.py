@@ -56,6 +56,11 @@ class LogFiles:
                 continue
         return None
 
+    def size(self, generation: int) -> int:
+        """Bytes in the log from the start of a generation on."""
+        paths = [*(self.aside(n) for n in self.all_aside() if n >= generation), self.active]
+        return sum(_size(path) for path in paths)
+
     def is_active(self, file: FileIO) -> bool:
         """Whether an open file stands under the active name."""
         try:
@@ -76,6 +81,13 @@ def whole_lines(file: FileIO, offset: int, size: int, *, last: bool) -> bytes:
         if end or len(data) < size:
             return data if last and len(data) < size else data[:end]
         size *= 2
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # renamed or removed since it was listed
+        return 0
 
 
 def size_of(file: FileIO) -> int:

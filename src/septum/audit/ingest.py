@@ -70,8 +70,9 @@ class Ingest:
         return self.files.aside(self.mark.generation).exists() and not self.files.is_left(self.mark.generation)
 
     def behind(self) -> int:
-        """Bytes of the current file that are not in the store."""
-        return max(0, size_of(self._file) - self.mark.offset) if self._file else 0
+        """Bytes of the log that are not in the store. By name, so that any thread may ask while another reads."""
+        mark = self.mark
+        return max(0, self.files.size(mark.generation) - mark.offset)
 
     def _open(self) -> FileIO | None:
         aside = self.files.all_aside()

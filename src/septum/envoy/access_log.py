@@ -39,6 +39,7 @@ FIELDS = {
     "id": "%REQ(X-REQUEST-ID)%",
     "tp": "%REQ(TRACEPARENT)%",
     "node": "%ENVIRONMENT(SEPTUM_NODE)%",
+    "run": "%ENVIRONMENT(SEPTUM_RUN)%",
     "caller": f"%FILTER_STATE({names.CALLER}:PLAIN)%",
     "target": f"%{_ROUTE}target)%",
     "authority": "%REQ(:AUTHORITY)%",

@@ -53,6 +53,9 @@ _SCOPES = ScopedRoutes(
     rds_config_source=_ADS,
     scoped_rds=ScopedRds(scoped_rds_config_source=_ADS),
 )
+# With SO_REUSEPORT a second mesh (or anything else of this user) could bind the same port and take part of the calls,
+# with nobody told. Without it the second bind fails, and the refusal is reported.
+_ALONE = BoolValue(value=False)
 # Headers by which a client could claim to be somebody, or somewhere, that it is not. Envoy strips `x-envoy-*` and
 # `x-forwarded-client-cert` by itself.
 _CLAIMS = ("x-forwarded-for", "x-real-ip", "forwarded")
@@ -62,7 +65,10 @@ def outbound_listener(mesh: Mesh, caller: Workload, address: Address, decisions:
     """Where the workload's own calls enter, as forward proxy (absolute URI, CONNECT) or by `Host`."""
     chain = [_caller(mesh, caller), _manager(caller, decisions, inside=names.inside(caller.name))]
     return Listener(
-        name=names.outbound(caller.name), address=socket_address(address), filter_chains=[FilterChain(filters=chain)]
+        name=names.outbound(caller.name),
+        address=socket_address(address),
+        enable_reuse_port=_ALONE,
+        filter_chains=[FilterChain(filters=chain)],
     )
 
 
@@ -86,7 +92,12 @@ def dial_listener(caller: Workload, target: Workload, address: Address) -> Any:
         max_connect_attempts=UInt32Value(value=1),
     )
     chain = FilterChain(filters=[Filter(name="tcp_proxy", typed_config=pack(proxy))])
-    return Listener(name=names.dial(caller.name, target.name), address=socket_address(address), filter_chains=[chain])
+    return Listener(
+        name=names.dial(caller.name, target.name),
+        address=socket_address(address),
+        enable_reuse_port=_ALONE,
+        filter_chains=[chain],
+    )
 
 
 def _caller(mesh: Mesh, caller: Workload) -> Any:

@@ -10,13 +10,21 @@ from pathlib import Path
 import psutil
 
 
-def note(directory: Path, name: str, pid: int) -> None:
-    """Remember a process. Its start time tells it from a later one with the same pid."""
+def note(directory: Path, name: str, pid: int, run: str) -> None:
+    """Remember a process and the name of its run. Its start time tells it from a later one with the same pid."""
     try:
         started = psutil.Process(pid).create_time()
     except psutil.Error:
         return
-    (directory / f"{name}.pid").write_text(json.dumps({"pid": pid, "started": started}))
+    (directory / f"{name}.pid").write_text(json.dumps({"pid": pid, "started": started, "run": run}))
+
+
+def run_of(directory: Path, name: str) -> str | None:
+    """The name of the run of the process that was remembered last."""
+    try:
+        return str(json.loads((directory / f"{name}.pid").read_text())["run"])
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def find(directory: Path, name: str) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,11 +90,12 @@ class Child:
         return status
 
     async def _start(self) -> int | None:
+        run = uuid.uuid4().hex[:16]
         with self.spec.output.open("ab") as output:
             process = await asyncio.create_subprocess_exec(
                 *self.spec.command,
                 cwd=self.spec.directory,
-                env=dict(self.spec.environment),
+                env={**self.spec.environment, "SEPTUM_RUN": run},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -101,7 +103,7 @@ class Child:
             )
         self._note(process.pid, "started")
         if self.spec.keeps_running:
-            adopted.note(self.spec.directory, self.spec.name, process.pid)
+            adopted.note(self.spec.directory, self.spec.name, process.pid, run)
         return await process.wait()
 
     def _note(self, pid: int, what: str) -> None:

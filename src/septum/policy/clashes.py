@@ -32,7 +32,7 @@ def address_clashes(listening: Iterable[Listening]) -> Iterator[Diagnostic]:
     for one in listening:
         other = next((other for other in by_port.get(one.address.port, ()) if _overlap(one, other)), None)
         if other is not None:
-            message = f"{one.what} is at {one.address}, and {other.what} is at {other.address}"
+            message = f"{one.what} ({one.address}) clashes with {other.what} ({other.address})"
             help = "give one of them another port"
             yield Diagnostic(ADDRESS_CLASH, message, one.span, f"the other is at {other.span.place}", help)
         by_port.setdefault(one.address.port, []).append(one)

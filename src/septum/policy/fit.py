@@ -33,7 +33,8 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     close = nearest(word, known)
     if close is not None:
         return f"did you mean `{close}`?"
-    return f"known are {', '.join(f'`{name}`' for name in known)}" if 0 < len(known) <= 12 else ""
+    verb = "is" if len(known) == 1 else "are"
+    return f"known {verb} {', '.join(f'`{name}`' for name in known)}" if 0 < len(known) <= 12 else ""
 
 
 @dataclass
@@ -92,7 +93,8 @@ class _Walk:
             help = (
                 "write `- item` lines below it, or [] for none" if not shape.empty else "write `- item` lines below it"
             )
-            self._add(WRONG_SHAPE, f"{what} is a list", first(node), help=help)
+            expected = "a single value or a list of them" if shape.or_one else "a list"
+            self._add(WRONG_SHAPE, f"{what} is {expected}", first(node), help=help)
 
     def _scalar(self, node: Node, shape: Text | Flag | Number, what: str) -> None:
         if not isinstance(node, Scalar):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from septum.model.diagnostic import Diagnostic, Severity, Span
 from septum.model.mesh import Address, Limits, Mesh, Mode, Protocol, Segment, Timeouts, Workload
@@ -13,6 +12,7 @@ from septum.model.operation import PathPattern, PatternError
 from septum.model.spiffe import WORKLOAD_NAME
 from septum.policy.clashes import Listening, address_clashes, authority_clashes, every_host, unused
 from septum.policy.codes import NOT_A_TARGET, OPEN_IDENTITY, PROTOCOL, REPEATED, WRONG_VALUE
+from septum.policy.fit import nearest
 from septum.policy.names import unknown_name
 from septum.policy.source import Mapping as MappingNode
 from septum.policy.source import Node, Scalar, Sequence, part
@@ -22,8 +22,6 @@ _DURATION = re.compile(r"([0-9.]+)(ms|s|m|h)")
 # `localhost` means this host everywhere, and `septum` is ours.
 _RESERVED = ("localhost", "septum")
 _NOWHERE = Address("127.0.0.1", 1)
-
-T = TypeVar("T")
 
 
 def read_mesh(root: MappingNode) -> tuple[Mesh, tuple[Diagnostic, ...]]:
@@ -66,7 +64,7 @@ class _Reader:
         self._name(key)
         if key.text in _RESERVED:
             self._add(WRONG_VALUE, f"`{key.text}` cannot be a workload", key.span, help="choose another name")
-        protocol = _one_of(_get(node, "protocol"), Protocol, Protocol.HTTP)
+        protocol = _protocol(_get(node, "protocol"))
         return Workload(
             name=key.text,
             segment=_text(_get(node, "segment")),
@@ -76,7 +74,7 @@ class _Reader:
             websocket=self._http_flag(node, "websocket", protocol),
             path_parameters=self._http_flag(node, "path_parameters", protocol),
             ignore_case=self._http_flag(node, "ignore_case", protocol),
-            mode=_one_of(_get(node, "mode"), Mode, None),
+            mode=_mode(_get(node, "mode")),
             outbound=self._identity(key, "outbound", _get(node, "outbound")),
             dials=dict(self._dials(key, node)),
             timeouts=self._timeouts(_get(node, "timeouts")),
@@ -201,11 +199,13 @@ class _Reader:
         self.diagnostics.append(Diagnostic(code, message, span, label, help))
 
 
-def _one_of(node: Node | None, kind: Callable[[str], T], default: T) -> T:
-    try:
-        return kind(_text(node)) if node is not None else default
-    except ValueError:
-        return default  # the shape check has said so
+def _protocol(node: Node | None) -> Protocol:
+    """The protocol, or the one that was most likely meant, so that one mistake does not bring others with it."""
+    return Protocol(nearest(_text(node), tuple(Protocol)) or Protocol.HTTP)
+
+
+def _mode(node: Node | None) -> Mode | None:
+    return Mode(_text(node)) if _text(node) in tuple(Mode) else None
 
 
 def _seconds(text: str) -> float:

@@ -192,11 +192,16 @@ def _syntax(file: str, text: str, error: yaml.MarkedYAMLError) -> Diagnostic:
         line, column = line - 1, len(lines[min(line - 1, len(lines)) - 1]) + 1
     here = lines[line - 1][: column + 1] if line <= len(lines) else ""
     help = "quote a pattern that holds braces, commas or `*` at its start" if re.search(r"[{}*,]", here) else ""
-    return Diagnostic(SYNTAX, _problem(error), Span(file, line, column, line, column + 1), error.context or "", help)
+    at = Span(file, line, column, line, column + 1)
+    return Diagnostic(
+        SYNTAX, f"this is not YAML: {error.problem or 'nothing more is known'}", at, _context(error, line), help
+    )
 
 
-def _problem(error: yaml.MarkedYAMLError) -> str:
-    return f"this is not YAML: {error.problem}" if error.problem else "this is not YAML"
+def _context(error: yaml.MarkedYAMLError, line: int) -> str:
+    """What was being read, and where that began."""
+    began = error.context_mark.line + 1 if error.context_mark else line
+    return (error.context or "") + (f" that begins on line {began}" if error.context and began != line else "")
 
 
 class _TooDeepError(Exception):
@@ -242,7 +247,7 @@ class _Reader:
         if event.anchor is not None:
             self._refuse(ANCHOR, "anchors are not read", event, help="write the value out, where it is used")
         if event.tag is not None:
-            self._refuse(TAG, f"the tag `{_shown(event.tag)}` is not read", event, help="leave it out")
+            self._refuse(TAG, f"the tag `{_tag(event.tag)}` is not read", event, help="leave it out")
         if isinstance(event, yaml.ScalarEvent):
             return self._scalar(event)
         if isinstance(event, yaml.SequenceStartEvent):
@@ -295,6 +300,10 @@ class _Reader:
 
     def _refuse(self, code: str, message: str, event: Any, help: str = "") -> None:
         self.diagnostics.append(Diagnostic(code, message, self.span(event), help=help))
+
+
+def _tag(tag: str) -> str:
+    return _shown(tag.replace("tag:yaml.org,2002:", "!!"))
 
 
 def _shown(text: str) -> str:

@@ -84,8 +84,10 @@ class Book:
         self._judge([key])
 
     def refuse(self, refusal: Refusal) -> None:
-        """Keep a refusal, until Envoy takes something else under that name."""
-        self.rejected[refusal.type_url, refusal.name] = refusal
+        """Keep a refusal, until Envoy takes something else under that name, or no longer wants it."""
+        key = (refusal.type_url, refusal.name)
+        if key in self.sent:
+            self.rejected[key] = refusal
 
     def refusals(self) -> tuple[Refusal, ...]:
         """What stands between the node and its snapshot: refusals of what the snapshot asks for."""
