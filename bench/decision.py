@@ -8,10 +8,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from random import Random
 from statistics import median
 from tempfile import TemporaryDirectory
 
 from septum.envoy.compile import Compiler, Node
+from septum.model.mesh import Address
 from septum.model.policy import Policy
 from septum.policy.load import load
 
@@ -37,7 +39,7 @@ class Variant:
     label: str
     group: int
     rules: int
-    make: Callable[[Policy], Resources]
+    make: Callable[[Policy, int], Resources]
     enforce: bool = True
     expect: int = 200
     share: int = 1  # 1/share of the requests, where each takes long
@@ -47,21 +49,22 @@ class Variant:
     micros: list[float] = field(default_factory=list)
 
 
-def ours(policy: Policy) -> Resources:
-    node = Node("bench", {}, "decisions.jsonl")
-    return filesystem.resources(Compiler().compile(policy, node), "api")
+def ours(policy: Policy, group: int) -> Resources:
+    """What our compiler makes of a policy, with outbound listeners in an address group."""
+    outbound = {name: Address(*address(group, nth)) for nth, name in enumerate(policy.mesh.workloads)}
+    return filesystem.resources(Compiler().compile(policy, Node("bench", outbound, "decisions.jsonl")), "api")
 
 
-def _linear(policy: Policy) -> Resources:
-    return filesystem.with_rbac(ours(policy), linear.per_route(policy, "api"))
+def _linear(policy: Policy, group: int) -> Resources:
+    return filesystem.with_rbac(ours(policy, group), linear.per_route(policy, "api"))
 
 
-def _no_policy(policy: Policy) -> Resources:
-    return filesystem.without_policy(ours(policy))
+def _no_policy(policy: Policy, group: int) -> Resources:
+    return filesystem.without_policy(ours(policy, group))
 
 
-def _bare(policy: Policy) -> Resources:
-    return filesystem.bare(ours(policy), "api")
+def _bare(policy: Policy, group: int) -> Resources:
+    return filesystem.bare(ours(policy, group), "api")
 
 
 def variants(quick: bool) -> list[Variant]:
@@ -86,7 +89,7 @@ def variants(quick: bool) -> list[Variant]:
 
 def measure(effort: Effort) -> Report:
     """Start all variants, then go round them again and again."""
-    chosen, rounds, count = variants(effort.quick), effort.of(20, 2), effort.of(2_000, 200)
+    chosen, rounds, count = variants(effort.quick), effort.of(40, 2), effort.of(1_000, 200)
     with TemporaryDirectory(prefix="septum-bench-") as place, ExitStack() as stack:
         stack.enter_context(backend(Path(place), address(BACKEND)))
         for variant in chosen:
@@ -105,9 +108,8 @@ def started(variant: Variant, place: Path) -> Iterator[None]:
     directory = place / f"envoy-{variant.group}"
     directory.mkdir()
     allowed = meshes.allowances(variant.rules, CALLERS)
-    files = meshes.one_target(allowed, CALLERS, variant.group, written(BACKEND), variant.enforce)
-    filesystem.write(variant.make(_policy(tuple(files.items()))), directory)
-    with processes.envoy(directory, address(variant.group)) as pid:
+    filesystem.write(variant.make(_policy(variant.rules, variant.enforce), variant.group), directory)
+    with processes.envoy(directory, address(variant.group, 1)) as pid:
         variant.pid, variant.load = pid, ClosedLoop(wires(variant, allowed))
         _micros(variant, CONNECTIONS * 10)
         yield
@@ -120,9 +122,9 @@ def wires(variant: Variant, allowed: Sequence[meshes.Allowed]) -> list[Wire]:
     for number in range(CONNECTIONS):
         own = [rule for rule in allowed if rule.caller == meshes.caller(number)] or meshes.allowances(1, 1)
         wanted = [(rule.method, "/v1/nothing/here" if variant.denied else rule.path) for rule in own]
-        made.append(
-            Wire(address(variant.group, number), [request(method, "api", path) for method, path in wanted])
-        )
+        Random(number).shuffle(wanted)  # few requests meet rules from all over the list, too
+        listener = address(variant.group, number + 1)  # the target comes first
+        made.append(Wire(listener, [request(method, "api", path) for method, path in wanted]))
     return made
 
 
@@ -137,9 +139,9 @@ def _micros(variant: Variant, count: int) -> float:
     return spent / done.count * 1e6
 
 
-@lru_cache(maxsize=1)
-def _policy(files: tuple[tuple[str, bytes], ...]) -> Policy:
-    loaded = load(dict(files))
+@lru_cache(maxsize=2)
+def _policy(rules: int, enforce: bool) -> Policy:
+    loaded = load(meshes.one_target(meshes.allowances(rules, CALLERS), CALLERS, written(BACKEND), enforce))
     if loaded.policy is None:
         raise BenchError(f"the policy of the benchmark is not valid: {loaded.errors[0]}")
     return loaded.policy

@@ -103,9 +103,13 @@ def write(made: Resources, directory: Path) -> None:
     for name, messages in parts.items():
         response = DiscoveryResponse(version_info="1", resources=[pack(message) for message in messages.values()])
         (directory / f"{name}.pb").write_bytes(response.SerializeToString())
-    dynamic = Bootstrap.DynamicResources(lds_config=_file(directory, "listeners"), cds_config=_file(directory, "clusters"))
+    dynamic = Bootstrap.DynamicResources(
+        lds_config=_file(directory, "listeners"), cds_config=_file(directory, "clusters")
+    )
     inside = extension("internal_listener", InternalListener())
-    bootstrap = Bootstrap(node=Node(id="bench", cluster="bench"), dynamic_resources=dynamic, bootstrap_extensions=[inside])
+    bootstrap = Bootstrap(
+        node=Node(id="bench", cluster="bench"), dynamic_resources=dynamic, bootstrap_extensions=[inside]
+    )
     (directory / "envoy.pb").write_bytes(bootstrap.SerializeToString())
 
 

@@ -21,7 +21,12 @@ _RESOURCES = (
     "quotes", "vouchers", "invoices", "payouts", "reviews", "media", "tags", "alerts", "reports", "imports",
 )  # fmt: skip
 # A path pattern and a path that it matches, below a resource.
-_SHAPES = (("/summary", "/summary"), ("/{id}", "/4711"), ("/{id}/lines", "/4711/lines"), ("/export/**", "/export/2026/07"))
+_SHAPES = (
+    ("/summary", "/summary"),
+    ("/{id}", "/4711"),
+    ("/{id}/lines", "/4711/lines"),
+    ("/export/**", "/export/2026/07"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +54,10 @@ def allowances(rules: int, callers: int) -> list[Allowed]:
     return made
 
 
-def one_target(allowed: Sequence[Allowed], callers: int, group: int, backend: str, enforce: bool = True) -> Files:
-    """`api` at the backend's address, and fewer than 250 callers with their outbound listeners in an address group."""
-    lines = [_workload("api", "served", backend, written(group, callers))]
-    lines += [_workload(caller(n), "callers", written(NOBODY, n), written(group, n)) for n in range(callers)]
+def one_target(allowed: Iterable[Allowed], callers: int, backend: str, enforce: bool = True) -> Files:
+    """`api` at the backend's address, and its callers. The node chooses where outbound listeners open."""
+    lines = [_workload("api", "served", backend)]
+    lines += [_workload(caller(n), "callers", written(NOBODY, n)) for n in range(callers)]
     mesh = _mesh(lines, ("served", "callers"), ("served", "callers") if enforce else ())
     return {"septum.yaml": mesh, "policy/api.yaml": rules_file(allowed)}
 
@@ -89,8 +94,9 @@ def one_file(files: Files) -> Files:
     return {"septum.yaml": files["septum.yaml"], "policy/all.yaml": b"allow:\n" + rules}
 
 
-def _workload(name: str, segment: str, at: str, outbound: str) -> str:
-    return f"  {name}: {{segment: {segment}, protocol: http, at: '{at}', outbound: '{outbound}'}}"
+def _workload(name: str, segment: str, at: str, outbound: str = "") -> str:
+    own = f", outbound: '{outbound}'" if outbound else ""
+    return f"  {name}: {{segment: {segment}, protocol: http, at: '{at}'{own}}}"
 
 
 def _mesh(workloads: Iterable[str], segments: Sequence[str], enforced: Sequence[str]) -> bytes:

@@ -46,7 +46,9 @@ def wait_until_open(address: Address, process: subprocess.Popen[bytes], director
             if probe.connect_ex(address) == 0:
                 return
         time.sleep(0.02)
-    logs = [path.read_text(errors="replace")[-2000:] for path in directory.glob("*") if path.name in ("output", "envoy.log")]
+    logs = [
+        path.read_text(errors="replace")[-2000:] for path in directory.glob("*") if path.name in ("output", "envoy.log")
+    ]
     raise BenchError("a process does not listen where it should: " + "\n".join(logs))
 
 

@@ -9,6 +9,8 @@ import h2.connection
 import h2.events
 from h1 import Answer
 
+_LAST = (h2.events.StreamEnded, h2.events.StreamReset, h2.events.ConnectionTerminated)
+
 
 def send(port: int, headers: list[tuple[bytes, bytes]], body: bytes = b"") -> Answer:
     """One request on a connection of its own. A reset stream answers with status 0."""
@@ -39,9 +41,7 @@ def _answer(connection: h2.connection.H2Connection, wire: socket.socket) -> Answ
                 found |= names
             elif isinstance(event, h2.events.DataReceived):
                 body += event.data or b""
-            elif isinstance(event, h2.events.StreamEnded):
-                return Answer(status, found, body)
-            elif isinstance(event, h2.events.StreamReset | h2.events.ConnectionTerminated):
+            elif isinstance(event, _LAST):
                 return Answer(status, found, body)
         wire.sendall(connection.data_to_send())
     return Answer(status, found, body)

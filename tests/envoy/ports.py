@@ -1,22 +1,38 @@
-"""Ports that stay free until somebody listens on them."""
+"""Ports that stay free until somebody of the test listens on them."""
 
 from __future__ import annotations
 
+import random
 import socket
+from collections.abc import Iterator
+from pathlib import Path
 from types import TracebackType
+
+FIRST = 22000
 
 
 class Port:
-    """A free TCP port on loopback, held by a socket that is bound and does not listen.
+    """A free TCP port on 127.0.0.1, held by a socket on the same port of 127.0.0.2.
 
-    Nobody gets the port by chance while it is held, and Envoy, which binds with SO_REUSEPORT, can still listen there.
+    It lies below the ports that the kernel gives away, so that nobody gets it by chance; other test processes see the
+    held one.
     """
 
     def __init__(self) -> None:
-        self._socket = socket.socket()
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        self._socket.bind(("127.0.0.1", 0))
-        self.number: int = self._socket.getsockname()[1]
+        self.number = 0
+        for number in _candidates():
+            self._held = socket.socket()
+            try:
+                self._held.bind(("127.0.0.2", number))
+                with socket.socket() as probe:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    probe.bind(("127.0.0.1", number))
+            except OSError:
+                self._held.close()
+                continue
+            self.number = number
+            return
+        raise AssertionError("no port is free")
 
     @property
     def address(self) -> str:
@@ -26,4 +42,11 @@ class Port:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._socket.close()
+        self._held.close()
+
+
+def _candidates() -> Iterator[int]:
+    end = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    first, count = FIRST, end - FIRST
+    start = random.randrange(count)
+    yield from (first + (start + step) % count for step in range(count))

@@ -165,8 +165,8 @@ class _Http(asyncio.Protocol):
             self._data = rest[length:]
             body = b"" if head.startswith(b"HEAD ") else head
             if b"upgrade: websocket" in head.lower():
-                answer = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\nx-backend: 1\r\n\r\n"
-                self._transport.write(answer)
+                headers = b"upgrade: websocket\r\nconnection: upgrade\r\nx-backend: 1"
+                self._transport.write(b"HTTP/1.1 101 Switching Protocols\r\n" + headers + b"\r\n\r\n")
                 continue
             answer = b"HTTP/1.1 200 OK\r\nx-backend: 1\r\ncontent-length: %d\r\n\r\n" % len(head)
             self._transport.write(answer + body)

@@ -56,12 +56,18 @@ def lab() -> Iterator[Lab]:
 def _policy(at: dict[str, Address]) -> Policy:
     lines = ["mesh: lab", "trust_domain: lab.test", "segments: {core: all}", "workloads:"]
     spoken = {"rpc": "grpc", "store": "tcp"}
-    more = {"fold": ", ignore_case: true, health: /healthz", "open": ", health: /healthz", "matrix": ", path_parameters: true", "ws": ", websocket: true"}
-    for name in ("client", "client-b", "admin-tool", "web", "web-b", "fold", "matrix", "open", "rpc", "store", "ws"):
-        lines.append(
-            f"  {name}: {{segment: core, at: 127.0.0.1:{free_port()}, protocol: {spoken.get(name, 'http')}, "
-            f"outbound: 127.0.0.1:{free_port()}{more.get(name, '')}}}"
-        )
+    more = {
+        "fold": ", ignore_case: true, health: /healthz",
+        "open": ", health: /healthz",
+        "matrix": ", path_parameters: true",
+        "ws": ", websocket: true",
+    }
+    names = ("client", "client-b", "admin-tool", "web", "web-b", "fold", "matrix", "open", "rpc", "store", "ws")
+    lines += [
+        f"  {name}: {{segment: core, at: 127.0.0.1:{free_port()}, protocol: {spoken.get(name, 'http')}, "
+        f"outbound: 127.0.0.1:{free_port()}{more.get(name, '')}}}"
+        for name in names
+    ]
     loaded = load({"septum.yaml": "\n".join(lines).encode(), "policy/all.yaml": RULES})
     assert loaded.policy is not None, loaded.diagnostics
     # The workloads share one backend a protocol, which the language rightly refuses; so they are moved there here.
@@ -86,7 +92,7 @@ def test_corpus(lab: Lab, case: dict[str, Any], over: str) -> None:
     send = _over_h1 if over == "h1" else _over_h2
     answer = send(outbound.port, method, case["path"], authority, headers)
 
-    passed = answer.from_backend or "content-type" in answer.headers and answer.body[5:].startswith(b"/")
+    passed = answer.from_backend or ("content-type" in answer.headers and answer.body[5:].startswith(b"/"))
     assert passed == (case["expect"] == "allow"), answer
     assert answer.status != 500, answer
     _decide_agrees(lab.policy, caller, method, case, authority, over)

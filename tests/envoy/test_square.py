@@ -7,9 +7,9 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import h1
 import httpx
 import pytest
-import h1
 from proxy import Proxy, backends, free_port, running_proxy
 
 from septum.model.decision import Decision, Request

@@ -102,11 +102,12 @@ def test_envoy_killed_is_started_again_with_its_configuration(mesh: Mesh) -> Non
 
 
 def test_envoy_enforces_while_the_control_plane_is_dead(mesh: Mesh) -> None:
-    before, seen = mesh.pid("control"), len(mesh.up.events)
+    control, seen = mesh.pid("control"), len(mesh.up.events)
     mesh.up.signal(signal.SIGSTOP)  # nobody starts it again, so the gap is as long as the test needs it
-    os.kill(before, signal.SIGKILL)
-    until(lambda: psutil.Process(before).status() == psutil.STATUS_ZOMBIE, what="the end of the control plane")
     try:
+        until(lambda: psutil.Process(mesh.up.pid).status() == psutil.STATUS_STOPPED, what="the supervisor stands still")
+        os.kill(control, signal.SIGKILL)
+        until(lambda: control not in mesh.processes(), what="the end of the control plane")
         assert enforces(mesh)
         gone = mesh.septum("apply")
         assert (gone.code, "no control plane answers" in gone.err) == (1, True)

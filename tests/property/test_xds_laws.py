@@ -56,7 +56,8 @@ class ModelEnvoy:
         reason = self._apply(response)
         answer = Nack(response.type_url, response.nonce, reason) if reason else Ack(response.type_url, response.nonce)
         if not reason:
-            self.said |= {(response.type_url, r.name): r.version for r in response.resources}
+            taken = {(response.type_url, r.name): r.version for r in response.resources}
+            self.said |= {key: version for key, version in taken.items() if key in self.config}
         interest = self._interest(response.type_url, before)
         return [answer, *interest] if answer_first else [*interest, answer]
 
@@ -71,7 +72,9 @@ class ModelEnvoy:
     def _accepts(self, key: Key, version: str) -> bool:
         if (key, version) in self.poison or self._clashes(key):
             return False
-        self.config[key] = version
+        # What Envoy stopped asking for while it was on its way is taken and not used.
+        if key[0] != ROUTE or key[1] in self.routes():
+            self.config[key] = version
         return True
 
     def _clashes(self, key: Key) -> bool:

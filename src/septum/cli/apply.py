@@ -75,7 +75,11 @@ def report(applied: dict[str, Any], files: Files) -> None:
         case "sent":
             click.echo(style(f"version {version} was sent, and is not held yet", fg="yellow"))
             for node in applied["nodes"]:
-                why = "not connected" if not node["connected"] else f"{node['resources'] - node['held']} resources not acknowledged"
+                why = (
+                    "not connected"
+                    if not node["connected"]
+                    else f"{node['resources'] - node['held']} resources not acknowledged"
+                )
                 click.echo(f"  {node['node']}: {why}")
         case "rejected":
             click.echo(

@@ -64,7 +64,7 @@ def command(above: Path | None, directory: Path | None) -> int:
     place = (directory or above or Path.cwd()).absolute()
     found = [entry for entry in listening_ports() if entry.process and entry.process != "envoy"]
     names = _names(found)
-    caller, target = (list(names) + ["frontend", "backend"])[:2] if len(names) != 1 else (next(iter(names)), "backend")
+    caller, target = [*names, "frontend", "backend"][:2] if len(names) != 1 else (next(iter(names)), "backend")
     name = re.sub(r"[^a-z0-9]+", "-", place.name.lower()).strip("-") or "mesh"
     workloads = "".join(_workload(name, entry) for name, entry in names.items()) or _EXAMPLE
     try:

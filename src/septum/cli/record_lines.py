@@ -13,6 +13,8 @@ _GAP = "  "
 _COLOURS = {"allow": "green", "deny": "red", "would deny": "yellow"}
 # No column but the last grows beyond this, so that one long name does not push everything out of sight.
 _MOST_WHO, _MOST_OPERATION = 36, 48
+# What is left for a rule's name where the terminal is narrow.
+_RULE = 16
 
 
 def visible(text: str) -> str:
@@ -66,7 +68,7 @@ class Layout:
         if self._width is None:
             return _MOST_OPERATION
         fixed = (18 if self._date else 12) + 10 + self._who + 3 + 8 + 5 * len(_GAP)
-        return max(12, min(_MOST_OPERATION, self._width - fixed))
+        return max(16, min(_MOST_OPERATION, self._width - fixed - _RULE))
 
     def _lines(self, record: Record, who: str, asked: str) -> list[str]:
         what = outcome(record)
@@ -84,6 +86,8 @@ class Layout:
         line, reason = _GAP.join(plain), why(record)
         if self._width is None or used + len(_GAP) + len(reason) <= self._width:
             return [f"{line}{_GAP}{reason}".rstrip()]
+        if not record.reason:  # only a rule's name, which may be cut
+            return [f"{line}{_GAP}{cut(reason, self._width - used - len(_GAP))}".rstrip()]
         indent = " " * 4
         below = wrap(reason, max(20, self._width - len(indent)), break_on_hyphens=False)
         return [line, *(indent + style(part, dim=True) for part in below)]
@@ -94,9 +98,12 @@ class Layout:
         return f"{time.strftime('%m-%d', local)} {text}" if self._date else text
 
     def _cut(self, text: str, width: int) -> str:
-        if self._width is None or len(text) <= width:
-            return text.ljust(width)
-        return text[: width - 1] + "…"
+        return text.ljust(width) if self._width is None else cut(text, width).ljust(width)
+
+
+def cut(text: str, width: int) -> str:
+    """The text, or as much of it as fits."""
+    return text if len(text) <= width else text[: width - 1] + "…" if width > 1 else ""
 
 
 def _who(record: Record) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
@@ -16,8 +18,8 @@ from septum.node.environment import environment
 
 @click.command(
     context_settings={"ignore_unknown_options": True},
-    epilog="\b\nExamples:\n  septum run --as storefront -- curl http://orders/orders/42\n  septum run --as orders -- python orders.py\n"
-    "  septum run --as orders --env",
+    epilog="\b\nExamples:\n  septum run --as storefront -- curl http://orders/orders/42\n"
+    "  septum run --as orders -- python orders.py\n  septum run --as orders --env",
 )
 @click.option("--as", "workload", required=True, metavar="NAME", help="The workload that the program is.")
 @click.option("--env", "only_print", is_flag=True, help="Print the variables as shell exports, and run nothing.")
@@ -26,8 +28,9 @@ from septum.node.environment import environment
 def command(above: Path | None, workload: str, only_print: bool, words: tuple[str, ...]) -> int:
     """Run CMD so that its calls go through the workload's own outbound listener.
 
-    Programs find it by the usual proxy variables (http_proxy, grpc_proxy; Node gets a preload). TCP workloads are at the
-    addresses of `dials`, also in SEPTUM_DIAL_<NAME>. CMD takes this process's place, so signals and its exit status are its own.
+    Programs find it by the usual proxy variables (http_proxy, grpc_proxy; Node gets a preload). TCP workloads are at
+    the addresses of `dials`, also in SEPTUM_DIAL_<NAME>. CMD takes this process's place: signals and the exit status
+    are its own.
     """
     mesh = mesh_dir(above)
     try:
@@ -48,10 +51,12 @@ def command(above: Path | None, workload: str, only_print: bool, words: tuple[st
         raise click.UsageError("name the program to run: septum run --as NAME -- CMD")
     if shutil.which(words[0]) is None:
         raise click.ClickException(f"there is no program `{words[0]}`")
+    return _become(words, made)
+
+
+def _become(words: tuple[str, ...], made: dict[str, str]) -> NoReturn:
     os.execvpe(words[0], list(words), made)  # noqa: S606 - running it is the point
 
 
 def _quoted(value: str) -> str:
-    import shlex
-
     return shlex.quote(value)

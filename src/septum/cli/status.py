@@ -47,9 +47,8 @@ def _holds(node: dict[str, Any]) -> bool:
 
 def _show(status: dict[str, Any]) -> None:
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(status["applied"])) if status["applied"] else "never"
-    click.echo(
-        f"mesh {style(status['mesh'], bold=True)}  version {status['version'][:12]}  applied {when} by {status['author']}"
-    )
+    mesh, version = style(status["mesh"], bold=True), status["version"][:12]
+    click.echo(f"mesh {mesh}  version {version}  applied {when} by {status['author']}")
     notes = {"invalid": "have errors: septum check", "not applied": "differ from what is enforced: septum apply"}
     if status["files"] in notes:
         click.echo(style(f"the files {notes[status['files']]}", fg="yellow"))

@@ -19,10 +19,13 @@ from septum.audit.schema import FILE, StoreUnavailable, WrongVersion
 from septum.audit.traffic import PathRow, Traffic
 from septum.cli.output import console
 from septum.cli.place import mesh_dir, state_dir
-from septum.cli.traffic_table import view
+from septum.cli.traffic_table import Space, view
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
+
+# Columns where no terminal says how many there are.
+_WIDE = 200
 
 _SORTS: dict[str, Callable[[PathRow], tuple[object, ...]]] = {
     "rate": lambda row: (-row.rate,),
@@ -49,14 +52,15 @@ def command(above: Path | None, window: int, sort: str, once: bool, as_json: boo
     """Watch the paths in use: who calls whom for what, allowed and denied, rate and latency. `q` leaves."""
     mesh = mesh_dir(above)
     path = state_dir(mesh) / "records" / FILE
-    source = _Source(path, window, sort)
+    source = Source(path, window, sort)
     try:
         if as_json:
             click.echo(json.dumps(source.json(), indent=2))
         elif once or not sys.stdout.isatty():
-            console().print(view(source.rows(), source.traffic.policy_version, window, time.time()))
+            screen = _screen()
+            screen.print(source.view(Space(screen.width)))
         else:
-            _live(source, window)
+            _live(source)
     except (StoreUnavailable, WrongVersion) as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
@@ -64,7 +68,7 @@ def command(above: Path | None, window: int, sort: str, once: bool, as_json: boo
     return 0
 
 
-class _Source:
+class Source:
     """The window over the record file; the file may come into being later."""
 
     def __init__(self, path: Path, window: int, sort: str) -> None:
@@ -77,6 +81,11 @@ class _Source:
         """The paths as they are now, sorted."""
         self._read()
         return sorted(self.traffic.rows(time.time()), key=_SORTS[self._sort])
+
+    def view(self, space: Space) -> RenderableType:
+        """The same for people."""
+        rows = self.rows()
+        return view(rows, self.traffic.policy_version, self._window, time.time(), space)
 
     def json(self) -> dict[str, object]:
         """The same for programs."""
@@ -94,14 +103,19 @@ class _Source:
             self.traffic.add(row.record for row in rows)
 
 
-def _live(source: _Source, window: int) -> None:
+def _screen() -> Console:
+    from rich.console import Console
+
+    return console() if sys.stdout.isatty() else Console(width=_WIDE, highlight=False)
+
+
+def _live(source: _Source) -> None:
     from rich.live import Live
 
-    screen = console()
+    screen = _screen()
 
     def render() -> RenderableType:
-        now = time.time()
-        return view(source.rows(), source.traffic.policy_version, window, now, most=screen.size.height - 4)
+        return source.view(Space(screen.width, screen.height))
 
     with _keys() as pressed, Live(render(), console=screen, screen=True, auto_refresh=False) as live:
         while not pressed(1.0):

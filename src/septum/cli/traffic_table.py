@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from septum.audit.traffic import PathRow
@@ -14,16 +15,29 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 
-def view(rows: Sequence[PathRow], version: str, window: int, now: float, most: int | None = None) -> RenderableType:
-    """The header and the first `most` rows."""
+# Below this width the rules' names are left out, so that the paths stay readable.
+_ROOMY = 110
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """What there is to show the table in; `lines` is None where it may be as long as it is."""
+
+    columns: int
+    lines: int | None = None
+
+
+def view(rows: Sequence[PathRow], version: str, window: int, now: float, space: Space) -> RenderableType:
+    """The header, and as many rows as there is space for."""
     from rich.console import Group
     from rich.text import Text
 
     if not rows:
         return Group(_header(rows, version, window), Text(f"No calls in the last {window} seconds.", style="dim"))
-    shown = rows if most is None or len(rows) <= most else rows[: max(1, most - 1)]
+    most = len(rows) if space.lines is None else space.lines - 4
+    shown = rows if len(rows) <= most else rows[: max(1, most - 1)]
     hidden = [Text(f"and {len(rows) - len(shown)} more paths", style="dim")] if len(shown) < len(rows) else []
-    return Group(_header(rows, version, window), _table(shown, now), *hidden)
+    return Group(_header(rows, version, window), _table(shown, now, roomy=space.columns >= _ROOMY), *hidden)
 
 
 def _header(rows: Sequence[PathRow], version: str, window: int) -> Text:
@@ -42,20 +56,20 @@ def _header(rows: Sequence[PathRow], version: str, window: int) -> Text:
     )
 
 
-def _table(rows: Sequence[PathRow], now: float) -> Table:
+def _table(rows: Sequence[PathRow], now: float, *, roomy: bool) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    for title in ("path", "operation", "rule"):
-        table.add_column(title, no_wrap=True, overflow="ellipsis", ratio=None)
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2 if roomy else 1, 0, 0))
+    for title in ("path", "operation", "rule") if roomy else ("path", "operation"):
+        table.add_column(title, overflow="ellipsis")
     for title in ("allowed", "denied", "would", "rate/s", "p50 ms", "p99 ms", "last"):
         table.add_column(title, no_wrap=True, justify="right")
     for row in rows:
         table.add_row(
-            Text(visible(f"{row.caller or '?'} → {row.target or '?'}")),
-            Text(visible(row.operation)),
-            Text(row.rule or "none", style="" if row.rule else "dim"),
+            _name(f"{row.caller or '?'} → {row.target or '?'}"),
+            _name(row.operation),
+            *((_name(row.rule) if row.rule else Text("none", style="dim"),) if roomy else ()),
             _number(row.allowed, "green"),
             _number(row.denied, "red"),
             _number(row.would_be_denied, "yellow"),
@@ -65,6 +79,13 @@ def _table(rows: Sequence[PathRow], now: float) -> Table:
             Text(_ago(now - row.last), style="dim"),
         )
     return table
+
+
+def _name(text: str) -> Text:
+    """Text that gives way when the terminal is narrow; numbers do not."""
+    from rich.text import Text
+
+    return Text(visible(text), no_wrap=True, overflow="ellipsis")
 
 
 def _number(value: int, style: str) -> Text:

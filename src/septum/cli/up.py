@@ -9,7 +9,7 @@ import re
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import click
@@ -22,6 +22,8 @@ from septum.control.files import read_mesh_dir
 from septum.node.binary import MissingEnvoyError, find_envoy
 from septum.node.lock import AlreadyRunningError, hold
 from septum.policy.load import load
+
+Tell = Callable[[str, Mapping[str, object]], None]
 
 
 @click.command(epilog="\b\nExamples:\n  septum up\n  septum up examples/shop --watch")
@@ -71,10 +73,9 @@ def _prepare(mesh: Path) -> None:
         raise click.ClickException(f"nothing is started: {diagnostics.count(loaded.diagnostics)}")
 
 
-async def _run(mesh: Path, node: str, binary: Path, concurrency: int, arguments: list[str], tell: object) -> int:
+async def _run(mesh: Path, node: str, binary: Path, concurrency: int, arguments: list[str], tell: Tell) -> int:
     from septum.node.supervisor import control_spec, envoy_spec, supervise
 
-    assert callable(tell)
     state, stopping = state_dir(mesh), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
@@ -94,13 +95,12 @@ def _write_bootstrap(state: Path, mesh: str, node: str) -> None:
     subprocess.run([sys.executable, "-m", "septum.envoy.bootstrap", node, mesh, str(state / "envoy.pb")], check=True)
 
 
-async def _announce(state: Path, tell: object) -> None:
+async def _announce(state: Path, tell: Tell) -> None:
     """Say so when the node holds its snapshot."""
-    assert callable(tell)
-    while True:
+    status = None
+    while status is None:
         try:
             status = await asyncio.to_thread(api.call, state, "ready", 30.0, patience=10.0)
-            break
         except api.NotRunningError:
             await asyncio.sleep(0.05)
     if status["held_version"] is not None and status["held_version"] == status["desired_version"]:

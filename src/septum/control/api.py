@@ -1,7 +1,7 @@
 """The socket on which commands reach the control plane: one line of JSON in, one line of JSON out.
 
-A Unix socket of mode 0600 in a directory of mode 0700, and the peer's user is checked: who may write the policy files may
-use it, and nobody else.
+A Unix socket of mode 0600 in a directory of mode 0700, and the peer's user is checked: who may write the policy files
+may use it, and nobody else.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+
+from septum.control.state import StateError
 
 Handler = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
 
@@ -40,6 +42,8 @@ async def serve(path: str, handlers: Mapping[str, Handler]) -> AsyncIterator[Non
             await writer.drain()
         except (KeyError, ValueError, TypeError):
             writer.write(b'{"error": "not a request"}\n')
+        except StateError as error:
+            writer.write(json.dumps({"error": f"nothing changed: {error}"}).encode() + b"\n")
         except ConnectionError:
             pass  # the command was interrupted; there is nobody left to tell
         finally:

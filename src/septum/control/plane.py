@@ -1,7 +1,7 @@
 """The control plane of one mesh: files in, what the node should hold out, and what came of it.
 
-A version becomes the enforced one when the node holds it. When the node refuses it, the version before stays the desired
-one, is sent again, and the author is told why.
+A version becomes the enforced one when the node holds it. When the node refuses it, or it cannot be stored, the version
+before stays the desired one, is sent again, and the author is told why.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from septum.control.state import State
+from septum.control.state import State, StateError
 from septum.envoy.compile import Compiler, Node
 from septum.model.diagnostic import Diagnostic
 from septum.model.mesh import Address, Mesh
@@ -88,7 +88,7 @@ class Plane:
         return {name: w.outbound or kept[name] for name, w in self._current.policy.mesh.workloads.items()}
 
     def restore(self) -> bool:
-        """Take up the version that was enforced before; False when there is none. Raises ValueError if it is damaged."""
+        """Take up the version that was enforced before; False when there is none. Raises ValueError for a bad one."""
         version = self._state.enforced()
         if version is None:
             return False
@@ -102,7 +102,10 @@ class Plane:
         return True
 
     async def apply(self, files: Files, author: str, patience: float = 5.0) -> Applied:
-        """Check, compile, send, and wait until the node holds it or `patience` seconds have passed."""
+        """Check, compile, send, and wait until the node holds it or `patience` seconds have passed.
+
+        Raises StateError when the version cannot be stored; then the one before is enforced.
+        """
         async with self._lock:
             started = time.perf_counter()
             loaded = self._loader.load(files)
@@ -126,22 +129,29 @@ class Plane:
         changed = _changed(before.snapshot if before else None, wanted.snapshot)
         made = Applied(Outcome.HELD, wanted.policy.version, previous, loaded.diagnostics, (), changed, times)
         if isinstance(arrival, Refused):
-            return await self._revert(before, arrival, made, patience)
-        self._current = wanted
+            await self._revert(before, patience)
+            return replace(made, outcome=Outcome.REJECTED, refusals=arrival.refusals)
         if wanted.policy.version != previous:
-            slices = {name: slice_of(wanted.policy, name) for name in wanted.policy.mesh.workloads}
-            contents = {path: content for path, content in files.items() if isinstance(content, bytes)}
-            self._state.enforce(wanted.policy.version, contents, slices, author, self._clock())
+            try:
+                self._store(wanted.policy, files, author)
+            except StateError:
+                await self._revert(before, patience)
+                raise
+        self._current = wanted
         if not isinstance(arrival, AllHeld):
             return replace(made, outcome=Outcome.SENT, nodes=tuple(self._fleet.status()))
         return made if changed else replace(made, outcome=Outcome.UNCHANGED)
 
-    async def _revert(self, before: _Enforced | None, refused: Refused, made: Applied, patience: float) -> Applied:
+    def _store(self, policy: Policy, files: Files, author: str) -> None:
+        slices = {name: slice_of(policy, name) for name in policy.mesh.workloads}
+        contents = {path: content for path, content in files.items() if isinstance(content, bytes)}
+        self._state.enforce(policy.version, contents, slices, author, self._clock())
+
+    async def _revert(self, before: _Enforced | None, patience: float) -> None:
         """Send the version before again: Envoy may have applied the good part of what it refused."""
         if before is not None:
             self._fleet.publish(self._node, before.snapshot)
             await self._settled(before.snapshot, patience)
-        return replace(made, outcome=Outcome.REJECTED, refusals=refused.refusals)
 
     async def _settled(self, snapshot: Snapshot, patience: float) -> Arrival:
         return (await self._fleet.settled([self._node], snapshot.version, patience))[self._node]

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS version (
@@ -91,7 +92,7 @@ class State:
         contents = {path: text.encode("utf-8") for path, text in json.loads(files).items()}
         return Version(number, digest, applied, author, contents, json.loads(slices))
 
-    def _rows(self, query: str, arguments: tuple[object, ...]) -> list[tuple[str, ...] | tuple[object, ...]]:
+    def _rows(self, query: str, arguments: tuple[object, ...]) -> list[tuple[Any, ...]]:
         try:
             return self._db.execute(query, arguments).fetchall()
         except sqlite3.Error as error:

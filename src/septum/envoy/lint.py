@@ -113,7 +113,7 @@ def _route(name: str, route: Any) -> None:
     if not per_route.HasField("rbac") or not per_route.rbac.HasField("matcher"):
         raise LintError(f"routes of {name}: an empty RBAC allows everything")
     shadow = per_route.rbac.shadow_matcher if per_route.rbac.HasField("shadow_matcher") else None
-    if not (_falls_to_deny(per_route.rbac.matcher) or _deliberately_open(name, route, per_route.rbac.matcher, shadow)):
+    if not (_falls_to_deny(per_route.rbac.matcher) or _deliberately_open(route, per_route.rbac.matcher, shadow)):
         raise LintError(f"routes of {name}: a level of the tree does not fall through to a denial")
 
 
@@ -132,7 +132,7 @@ def _branches(matcher: Any) -> Iterator[Any]:
         yield field.on_match
 
 
-def _deliberately_open(name: str, route: Any, matcher: Any, shadow: Any) -> bool:
+def _deliberately_open(route: Any, matcher: Any, shadow: Any) -> bool:
     """An observed target (beside its whole policy as shadow) and the tunnel inside: both say so by name."""
     action = Action()
     if not matcher.on_no_match.action.typed_config.Unpack(action) or matcher.WhichOneof("matcher_type"):

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from envoy.config.core.v3.base_pb2 import HeaderValue, HeaderValueOption
+from envoy.config.common.mutation_rules.v3.mutation_rules_pb2 import HeaderMutation
+from envoy.config.core.v3.base_pb2 import DataSource, HeaderValue, HeaderValueOption
 from envoy.config.core.v3.config_source_pb2 import AggregatedConfigSource, ApiVersion, ConfigSource
 from envoy.config.core.v3.protocol_pb2 import Http2ProtocolOptions, HttpProtocolOptions
 from envoy.config.core.v3.substitution_format_string_pb2 import SubstitutionFormatString
-from envoy.config.core.v3.base_pb2 import DataSource
 from envoy.config.listener.v3.listener_components_pb2 import Filter, FilterChain
 from envoy.config.listener.v3.listener_pb2 import Listener
-from envoy.config.common.mutation_rules.v3.mutation_rules_pb2 import HeaderMutation
 from envoy.extensions.filters.common.set_filter_state.v3.value_pb2 import FilterStateValue
 from envoy.extensions.filters.http.router.v3.router_pb2 import Router
 from envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2 import (
@@ -63,7 +62,7 @@ _CLAIMS = ("x-forwarded-for", "x-real-ip", "forwarded")
 
 def outbound_listener(mesh: Mesh, caller: Workload, address: Address, decisions: str) -> Any:
     """Where the workload's own calls enter, as forward proxy (absolute URI, CONNECT) or by `Host`."""
-    chain = [_caller(mesh, caller), _manager(caller, decisions, inside=names.inside(caller.name))]
+    chain = [_caller(mesh, caller), _manager(decisions, inside=names.inside(caller.name))]
     return Listener(
         name=names.outbound(caller.name),
         address=socket_address(address),
@@ -74,7 +73,7 @@ def outbound_listener(mesh: Mesh, caller: Workload, address: Address, decisions:
 
 def inside_listener(mesh: Mesh, caller: Workload, decisions: str) -> Any:
     """Where what the workload's tunnels carry is read again, so that each request in them is decided."""
-    chain = [_caller(mesh, caller), _manager(caller, decisions, inside=None)]
+    chain = [_caller(mesh, caller), _manager(decisions, inside=None)]
     return Listener(
         name=names.inside(caller.name),
         internal_listener=Listener.InternalListenerConfig(),
@@ -106,7 +105,7 @@ def _caller(mesh: Mesh, caller: Workload) -> Any:
     return Filter(name="caller", typed_config=pack(SetFilterState(on_new_connection=[value])))
 
 
-def _manager(caller: Workload, decisions: str, inside: str | None) -> Any:
+def _manager(decisions: str, inside: str | None) -> Any:
     """One connection manager. Normalisation and refusals are what `septum.model.request_path` mirrors."""
     manager = HttpConnectionManager(
         stat_prefix="outbound",

@@ -31,7 +31,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class PathPlan:
-    """`exact` and `prefixes` are lookups on the raw `:path`; `lists` holds, per literal prefix, regexes in policy order."""
+    """`exact` and `prefixes` are lookups on the raw `:path`; `lists` has regexes in policy order by literal prefix."""
 
     exact: dict[str, Outcome]
     prefixes: dict[str, Outcome]

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 class Record:
     """A request, what was decided about it and what came of it.
 
-    `time` is seconds since 1970 (UTC), `duration` and `upstream_duration` are milliseconds. `decision` is what happened;
-    `would_be` is what the policy says, which differs only where the target is observed. `rule` is the rule that
-    allows, `nearest` the one that came closest when none does, and `reason` the one thing that did not match. `path` has
-    no query.
+    `time` is seconds since 1970 (UTC), `duration` and `upstream_duration` are milliseconds. `decision` is what
+    happened; `would_be` is what the policy says, which differs only where the target is observed. `rule` is the rule
+    that allows, `nearest` the one that came closest when none does, and `reason` the one thing that did not match.
+    `path` has no query.
     """
 
     time: float

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import uuid
@@ -21,7 +22,7 @@ Tell = Callable[[str, Mapping[str, object]], None]
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What to run, where, and where its output goes. `keeps_running` is whether it outlives a supervisor that is killed."""
+    """What to run, where, and where its output goes. `keeps_running`: it outlives a supervisor that is killed."""
 
     name: str
     command: Sequence[str]
@@ -41,6 +42,7 @@ class Child:
     starts: int = 0
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
     _started: asyncio.Event = field(default_factory=asyncio.Event)
+    _ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> None:
         """Run until `stop`."""
@@ -71,8 +73,7 @@ class Child:
         _signal(pid, signal.SIGTERM)
         try:
             async with asyncio.timeout(patience):
-                while self.pid is not None:
-                    await asyncio.sleep(0.01)
+                await self._ended.wait()
         except TimeoutError:
             self.tell("killed", {"process": self.spec.name, "pid": pid, "after_seconds": patience})
             _signal(pid, signal.SIGKILL)
@@ -87,6 +88,7 @@ class Child:
             status = await self._start()
         self.pid = None
         self._started = asyncio.Event()
+        self._ended.set()
         return status
 
     async def _start(self) -> int | None:
@@ -99,7 +101,7 @@ class Child:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                start_new_session=True,  # Ctrl-C in the terminal is for the supervisor, which ends its children in order
+                start_new_session=True,  # Ctrl-C is for the supervisor, which ends its children in order
             )
         self._note(process.pid, "started")
         if self.spec.keeps_running:
@@ -109,6 +111,7 @@ class Child:
     def _note(self, pid: int, what: str) -> None:
         self.pid = pid
         self.starts += 1
+        self._ended.clear()
         self._started.set()
         self.tell(what, {"process": self.spec.name, "pid": pid, "start": self.starts})
 
@@ -121,7 +124,5 @@ class Child:
 
 
 def _signal(pid: int, number: signal.Signals) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-    except ProcessLookupError:
-        pass

@@ -15,15 +15,15 @@ def environment(
 ) -> dict[str, str]:
     """The environment of a program that runs as a workload.
 
-    Only plain HTTP and gRPC are sent through the proxy: HTTPS to the outside is not a call between workloads. `no_proxy`
+    Only plain HTTP and gRPC are sent through the proxy: HTTPS to the outside is no call between workloads. `no_proxy`
     is emptied, since it usually excludes the loopback addresses at which workloads are. curl reads the lower-case names
-    only; Node needs a preload, or from 22.21 on the switch.
+    only. Node gets a preload, which sends absolute-form requests on every version; its own switch would tunnel.
     """
     url = f"http://{outbound}"
     made = dict(given)
     made |= dict.fromkeys(("http_proxy", "HTTP_PROXY", "grpc_proxy", "ws_proxy"), url)
     made |= dict.fromkeys(("no_proxy", "NO_PROXY", "no_grpc_proxy"), "")
-    made |= {"NODE_USE_ENV_PROXY": "1", "SEPTUM_WORKLOAD": workload, "SEPTUM_OUTBOUND": str(outbound)}
+    made |= {"SEPTUM_WORKLOAD": workload, "SEPTUM_OUTBOUND": str(outbound)}
     made["NODE_OPTIONS"] = f'{given.get("NODE_OPTIONS", "")} --require "{_PRELOAD}"'.strip()
     made |= {f"SEPTUM_DIAL_{name.upper().replace('-', '_')}": str(address) for name, address in dials.items()}
     return made

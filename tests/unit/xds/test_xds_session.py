@@ -305,6 +305,15 @@ def test_unsubscribed_resources_are_neither_sent_nor_removed():
     assert session.book.held_version == "s3"
 
 
+def test_a_refusal_of_what_envoy_no_longer_wants_is_told_and_stands_in_nobodys_way():
+    session = holding("s1", routes="ra@1")
+    session.receive(publish("s2", routes="ra@2"))
+    session.receive(Subscribe(ROUTE, unsubscribe=("ra",)))
+    assert session.receive(Nack(ROUTE, "5", "no")) == [Rejected(Refusal(ROUTE, "ra", "2", "no"))]
+    session.receive(publish("s3"))
+    assert session.book.held_version == "s3"
+
+
 def test_a_name_that_is_asked_for_again_is_sent_again():
     session = holding("s1", routes="ra@1")
     assert session.receive(Subscribe(ROUTE, ("ra",))) == [send(5, ROUTE, "ra@1")]

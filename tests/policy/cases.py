@@ -1,0 +1,66 @@
+"""Reads literate cases: Markdown in which a mesh, a policy and what is expected of them stand in prose.
+
+A `##` heading begins a case. A fenced block whose info string is `yaml FILE` is a file of the mesh; those before the
+first heading belong to every case of the page, unless the case has the file itself. What is expected is a table of
+requests (from, to, operation, decision, rule, reason) or a block `text findings`, with the output of `septum check`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+_BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_HEADING = re.compile(r"^## (.+)$", re.MULTILINE)
+_ROW = re.compile(r"^\|(.+)\|$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A row of a table: a request, and what is expected of it. `rule` allows it, or came nearest."""
+
+    caller: str
+    target: str
+    operation: str
+    decision: str
+    rule: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One case of a page."""
+
+    page: str
+    title: str
+    files: Mapping[str, bytes]
+    asked: tuple[Asked, ...]
+    findings: str | None
+
+    def __str__(self) -> str:
+        return f"{self.page}: {self.title}"
+
+
+def cases(directory: Path) -> Iterator[Case]:
+    """Every case of every page below a directory."""
+    for page in sorted(directory.glob("*.md")):
+        head, *sections = _HEADING.split(page.read_text(encoding="utf-8"))
+        shared = _files(head)
+        for title, body in zip(sections[::2], sections[1::2], strict=True):
+            yield Case(page.stem, title, shared | _files(body), tuple(_asked(body)), _findings(body))
+
+
+def _files(text: str) -> dict[str, bytes]:
+    return {info.split()[1]: body.encode() for info, body in _BLOCK.findall(text) if info.startswith("yaml ")}
+
+
+def _findings(text: str) -> str | None:
+    return next((body for info, body in _BLOCK.findall(text) if info == "text findings"), None)
+
+
+def _asked(text: str) -> Iterator[Asked]:
+    rows = [[cell.strip() for cell in row.split("|")] for row in _ROW.findall(_BLOCK.sub("", text))]
+    for caller, target, operation, *expected in rows[2:]:  # after the head of the table, and the rule below it
+        yield Asked(caller, target, operation.strip("`"), *expected)

@@ -1,0 +1,59 @@
+"""Runs the literate cases of this directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cases import Asked, Case, cases
+
+from septum.cli.diagnostics import as_text
+from septum.model.decision import Decision, Request
+from septum.model.operation import Operation
+from septum.model.policy import Policy
+from septum.policy.ask import http_operation, operation_of
+from septum.policy.decide import decide
+from septum.policy.load import load
+
+CASES = list(cases(Path(__file__).parent))
+WEBSOCKET = " (websocket)"
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.asked], ids=str)
+def test_requests_are_decided_as_written(case: Case) -> None:
+    loaded = load(case.files)
+    assert loaded.policy is not None, as_text(loaded.errors, case.files, colour=False)
+    for asked in case.asked:
+        assert answer(loaded.policy, asked) == asked
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.findings is not None], ids=str)
+def test_mistakes_are_shown_as_written(case: Case) -> None:
+    assert as_text(load(case.files).diagnostics, case.files, colour=False) + "\n" == case.findings
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_every_case_expects_something(case: Case) -> None:
+    assert case.asked or case.findings is not None
+
+
+def answer(policy: Policy, asked: Asked) -> Asked:
+    """What the policy says, in the words of the table; a reason is only given where the table asks for it."""
+    protocol = policy.mesh.workloads[asked.target].protocol if asked.target in policy.mesh.workloads else None
+    operation: Operation
+    if asked.operation.endswith(WEBSOCKET):
+        operation = http_operation(*asked.operation.removesuffix(WEBSOCKET).split(" ", 1), websocket=True)
+    else:
+        operation = operation_of(asked.operation, protocol)
+    decision = decide(policy, Request(asked.caller, asked.target, operation))
+    rule, reason = _why(decision)
+    return Asked(
+        asked.caller, asked.target, asked.operation, str(decision.effect), rule, reason if asked.reason else ""
+    )
+
+
+def _why(decision: Decision) -> tuple[str, str]:
+    if decision.rule is not None:
+        return decision.rule.id, ""
+    assert decision.nearest is not None, "a denial says what came nearest"
+    return decision.nearest.rule.id if decision.nearest.rule else "", decision.nearest.mismatch

@@ -1,0 +1,81 @@
+"""Policies back to files. For tests of the laws alone: people write policies, programs do not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from septum.model.mesh import Mesh, Protocol, Timeouts, Workload
+from septum.model.policy import Policy, Rule
+
+
+def render(policy: Policy, *, flow: bool | None = False) -> dict[str, bytes]:
+    """The files that load to the policy; `flow` is PyYAML's `default_flow_style`."""
+    rules = {"allow": [rule_value(policy.mesh, rule) for rule in policy.rules]}
+    return {"septum.yaml": text(mesh_value(policy.mesh), flow), "policy/rules.yaml": text(rules, flow)}
+
+
+def text(value: Any, flow: bool | None = False) -> bytes:
+    """One file. Strings are quoted wherever they could be read as something else."""
+    written: bytes = yaml.dump(
+        value, Dumper=_Dumper, default_flow_style=flow, sort_keys=False, encoding="utf-8", width=90
+    )
+    return written
+
+
+class _Dumper(yaml.CSafeDumper):
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def mesh_value(mesh: Mesh) -> dict[str, Any]:
+    """What `septum.yaml` says."""
+    return {
+        "mesh": mesh.name,
+        "trust_domain": mesh.trust_domain,
+        "segments": {name: segment.description or None for name, segment in mesh.segments.items()},
+        "workloads": {name: _workload(workload) for name, workload in mesh.workloads.items()},
+        "enforce": sorted(mesh.enforced),
+    }
+
+
+def _workload(workload: Workload) -> dict[str, Any]:
+    value: dict[str, Any] = {
+        "segment": workload.segment,
+        "at": str(workload.at),
+        "protocol": str(workload.protocol),
+        "limits": {
+            "connections": workload.limits.connections,
+            "pending": workload.limits.pending,
+            "requests": workload.limits.requests,
+        },
+        "timeouts": _timeouts(workload.timeouts),
+        "dials": {name: str(address) for name, address in workload.dials.items()},
+    }
+    if workload.health is not None:
+        value["health"] = "grpc" if workload.protocol is Protocol.GRPC else workload.health
+    if workload.mode is not None:
+        value["mode"] = str(workload.mode)
+    if workload.outbound is not None:
+        value["outbound"] = str(workload.outbound)
+    flags = ("websocket", "path_parameters", "ignore_case") if workload.protocol is Protocol.HTTP else ()
+    return value | {flag: getattr(workload, flag) for flag in flags}
+
+
+def _timeouts(timeouts: Timeouts) -> dict[str, Any]:
+    return {
+        "connect": f"{round(timeouts.connect * 1000)}ms",
+        "request": f"{timeouts.request:g}s" if timeouts.request else 0,
+        "idle": f"{timeouts.idle:g}s" if timeouts.idle else 0,
+    }
+
+
+def rule_value(mesh: Mesh, rule: Rule) -> dict[str, Any]:
+    """What one rule says; without a name where its id is made from its selectors."""
+    value: dict[str, Any] = {} if "->" in rule.id else {"name": rule.id}
+    value |= {"from": rule.callers_text.split(","), "to": rule.targets_text.split(",")}
+    if rule.operations is not None:
+        protocol = mesh.workloads[rule.targets[0]].protocol
+        value[str(protocol)] = [pattern.text for pattern in rule.operations]
+    return value | ({"because": rule.because} if rule.because else {})

@@ -1,0 +1,236 @@
+"""Lines of Envoy's log, and the records they become."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+import pytest
+
+from fakes.decision_log import Always, denied, line, policy, recorder
+from septum.audit import explain
+from septum.audit.explain import Explainer
+from septum.audit.line import Line, Unreadable, read_line, read_lines
+from septum.audit.parse import Recorder
+from septum.envoy.access_log import FIELDS
+from septum.model.record import Record
+
+
+def record(raw: bytes) -> Record:
+    read = read_line(raw.rstrip(b"\n"))
+    assert isinstance(read, Line), read
+    return recorder().record(read)
+
+
+def test_an_allowed_call_names_its_rule() -> None:
+    got = record(
+        line(
+            t="1764000000.123456",
+            id="r1",
+            tp="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            flags="-",
+            us=3456,
+            uus=1234,
+            **{"in": 10, "out": 20},
+        )
+    )
+    assert got == Record(
+        time=1764000000.123456,
+        request_id="r1",
+        trace_id="4bf92f3577b34da6a3ce929d0e0e4736",
+        node="n1",
+        caller="storefront",
+        target="orders",
+        protocol="http",
+        method="GET",
+        path="/orders/42",
+        decision="allow",
+        mode="enforce",
+        would_be="allow",
+        rule="customers-orders",
+        nearest="",
+        reason="",
+        policy_version="v" * 64,
+        status=200,
+        flags="",
+        bytes_received=10,
+        bytes_sent=20,
+        duration=3.456,
+        upstream="127.0.0.1:9102",
+        upstream_duration=1.234,
+    )
+
+
+def test_a_denial_names_the_nearest_rule_and_what_did_not_match() -> None:
+    got = record(denied(path="/orders/42", method="DELETE"))
+    assert (got.decision, got.would_be, got.rule) == ("deny", "deny", "")
+    assert (got.nearest, got.reason) == ("customers-orders", "method: it allows GET, not DELETE")
+
+
+def test_an_observed_call_that_no_rule_allows_passes_and_would_be_denied() -> None:
+    got = record(line(mode="observe", ep="septum.observe", sr="denied", sp="septum.deny", path="/admin"))
+    assert (got.decision, got.would_be, got.rule, got.nearest) == ("allow", "deny", "", "customers-orders")
+
+
+def test_an_observed_call_that_a_rule_allows_names_it() -> None:
+    got = record(line(mode="observe", ep="septum.observe", sr="allowed", sp="customers-orders"))
+    assert (got.decision, got.would_be, got.rule) == ("allow", "allow", "customers-orders")
+
+
+def test_an_observed_call_without_a_shadow_result_would_be_denied() -> None:
+    assert record(line(mode="observe", ep="septum.observe", path="/x")).would_be == "deny"
+
+
+@pytest.mark.parametrize(
+    ("details", "reason"),
+    [
+        ("path_normalization_failed", "the path has no safe reading"),
+        ("upgrade_failed", "the target does not take this upgrade"),
+        ("http1.codec_error", "the request is malformed"),
+        ("request_headers_too_large", "the headers are too large"),
+        ("http2.too_many_headers", "there are too many headers"),
+        ("something_new{with more}", "the proxy refused it: something_new"),
+        (None, "the proxy refused it"),
+    ],
+)
+def test_a_request_that_envoy_refuses_by_itself_is_denied_for_a_reason_in_words(
+    details: str | None, reason: str
+) -> None:
+    got = record(line(er=None, ep=None, target=None, mode=None, slice=None, up=None, code=400, details=details))
+    assert (got.decision, got.would_be, got.reason, got.status) == ("deny", "deny", reason, 400)
+    assert got.target == "orders", "the authority names the workload"
+
+
+def test_an_unknown_target_is_recorded_as_it_was_named() -> None:
+    got = record(denied(target=None, authority="nowhere:81", mode=None, slice=None))
+    assert (got.target, got.reason) == ("nowhere:81", "`nowhere:81` names no workload")
+
+
+def test_an_upstream_failure_of_an_allowed_call_is_an_allow() -> None:
+    got = record(line(code=503, flags="UF", details="upstream_reset_before_response_started{connection_failure}"))
+    assert (got.decision, got.status, got.flags, got.reason) == ("allow", 503, "UF", "")
+
+
+def test_a_caller_of_another_trust_domain_keeps_its_whole_name() -> None:
+    got = record(denied(caller="spiffe://elsewhere.test/orders"))
+    assert (got.caller, got.reason) == (
+        "spiffe://elsewhere.test/orders",
+        "no workload is called `spiffe://elsewhere.test/orders`",
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "protocol", "method", "path"),
+    [
+        ({"method": "CONNECT", "path": None, "target": "ledger"}, "tcp", "connect", ""),
+        ({"method": "POST", "path": "/a.B/C", "ctype": "application/grpc+proto"}, "grpc", "POST", "/a.B/C"),
+        ({"method": "POST", "path": "/a.B/C", "ctype": "application/grpc-web"}, "http", "POST", "/a.B/C"),
+        ({"method": "GET", "path": "/ws", "upgrade": "WebSocket"}, "websocket", "GET", "/ws"),
+        ({"method": "GET", "path": "/h2c", "upgrade": "h2c"}, "http", "GET", "/h2c"),
+    ],
+)
+def test_the_protocol_is_the_one_that_was_asked_for(
+    fields: dict[str, object], protocol: str, method: str, path: str
+) -> None:
+    got = record(denied(**fields))
+    assert (got.protocol, got.method, got.path) == (protocol, method, path)
+
+
+def test_a_denial_of_what_the_policy_allows_is_a_disagreement() -> None:
+    assert record(denied(method="GET")).reason == "septum: decide says allow by customers-orders"
+
+
+@pytest.mark.parametrize("path", ["/admin", "/orders/1/refund"])
+def test_an_allow_of_what_the_policy_denies_is_a_disagreement(path: str) -> None:
+    assert record(line(path=path)).reason.startswith("septum: decide says deny, path: it allows")
+
+
+def test_an_allow_by_a_rule_that_is_not_in_the_policy_is_a_disagreement() -> None:
+    assert record(line(ep="another")).reason == "septum: decide says allow by customers-orders, and not by another"
+
+
+def test_what_reached_an_upstream_without_a_decision_is_a_disagreement() -> None:
+    got = record(line(er=None, ep=None))
+    assert (got.decision, got.would_be, got.reason) == ("allow", "deny", "septum: it passed and no rules were asked")
+
+
+def test_a_tunnel_that_failed_is_no_disagreement() -> None:
+    got = record(line(ep="~septum.tunnel", method="CONNECT", code=503))
+    assert (got.decision, got.rule, got.reason) == ("allow", "", "the tunnel into the proxy failed")
+
+
+def test_without_the_policy_a_denial_says_so() -> None:
+    read = read_line(denied())
+    assert isinstance(read, Line)
+    got = Recorder("shop.test", Explainer(Always(None))).record(read)
+    assert (got.policy_version, got.reason) == ("", "no rule allows it; the policy of that moment is not at hand")
+
+
+def test_equal_denials_ask_the_policy_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(explain, "decide", lambda p, r, real=explain.decide: asked.append(r) or real(p, r))
+    one = recorder()
+    for _ in range(3):
+        read = read_line(denied())
+        assert isinstance(read, Line)
+        one.record(read)
+    assert len(asked) == 1
+
+
+def test_another_version_is_asked_again() -> None:
+    policies = Always(policy("1" * 64))
+    one, read = Recorder("shop.test", Explainer(policies)), read_line(denied())
+    assert isinstance(read, Line)
+    first = one.record(read).policy_version
+    policies.policy = policy("2" * 64)
+    assert (first, one.record(read).policy_version) == ("1" * 64, "2" * 64)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"\xff",
+        b'{"t":"soon"}',
+        b'{"t":"nan"}',
+        b'{"t":"1e999"}',
+        b'{"t":"-"}',
+        b'{"t":1,"code":99999999999999999999}',
+        b'{"t":1,"code":-1}',
+        b'{"t":1,"id":"\\ud800"}',
+        b'{"t":1,"path":"/a\xff"}',
+        b'{"t":' + b"[" * 100_000,
+    ],
+)
+def test_what_is_no_decision_comes_back_as_it_was(raw: bytes) -> None:
+    read = read_line(raw)
+    assert isinstance(read, Unreadable)
+    assert read.line == raw
+    assert read.reason
+
+
+def test_dashes_and_numbers_in_quotes_are_read() -> None:
+    read = read_line(b'{"t":"5.5","id":"-","code":"200","us":"-","in":"7"}')
+    assert isinstance(read, Line)
+    assert (read.time, read.id, read.code, read.us, read.in_) == (5.5, None, 200, None, 7)
+
+
+def test_a_torn_line_and_the_next_runs_first_are_told_apart() -> None:
+    whole = line(path="/a{", id="b").rstrip(b"\n")
+    torn, rest = read_lines(b'{"t":"1764000000.5","id":"ab' + whole)
+    assert isinstance(torn, Unreadable)
+    assert torn.line == b'{"t":"1764000000.5","id":"ab'
+    assert isinstance(rest, Line)
+    assert rest.path == "/a{"
+
+
+def test_every_key_that_envoy_writes_is_read() -> None:
+    assert set(FIELDS) <= {field.encode_name for field in msgspec.structs.fields(Line)}
+
+
+def test_a_line_of_every_key_is_read() -> None:
+    numbers = {"code", "grpc", "in", "out", "us", "ms", "uus"}
+    raw = json.dumps({key: 1 if key in numbers else "1" for key in FIELDS}).encode()
+    assert isinstance(read_line(raw), Line)
