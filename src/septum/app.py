@@ -23,7 +23,7 @@ from septum.control.files import read_mesh_dir
 from septum.control.history import History
 from septum.control.plane import Outcome, Plane
 from septum.control.service import Service, log_applied
-from septum.control.state import State
+from septum.control.state import State, StateError
 from septum.envoy.access_log import DECISIONS
 from septum.node.lock import AlreadyRunningError, hold
 from septum.node.ports import pick_outbound
@@ -49,7 +49,7 @@ class Settings:
 
 
 def main(arguments: list[str]) -> int:
-    """Run until SIGTERM. Exit status 1 when there is nothing valid to enforce."""
+    """Run until SIGTERM. Exit status 1 when there is nothing valid to enforce, or no state to keep it in."""
     mesh, node, *rest = arguments
     structlog.configure(
         processors=[
@@ -62,7 +62,11 @@ def main(arguments: list[str]) -> int:
     )
     # SIGTERM when the supervisor dies (prctl(2), PR_SET_PDEATHSIG): the next one starts a control plane of its own.
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)
-    return asyncio.run(_run(Settings(Path(mesh), Path.cwd(), node, "--watch" in rest)))
+    try:
+        return asyncio.run(_run(Settings(Path(mesh), Path.cwd(), node, "--watch" in rest)))
+    except StateError as error:
+        log.error("the state cannot be used", reason=str(error))
+        return 1
 
 
 async def _run(settings: Settings) -> int:

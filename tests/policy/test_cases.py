@@ -1,11 +1,9 @@
-"""Runs the literate cases of this directory."""
+"""Runs the literate cases of this directory; tests/literate.py says how they are written."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
-from cases import Asked, Case, cases
+from literate import Asked, Case, cases
 
 from septum.cli.diagnostics import as_text
 from septum.model.decision import Decision, Request
@@ -15,7 +13,7 @@ from septum.policy.ask import http_operation, operation_of
 from septum.policy.decide import decide
 from septum.policy.load import load
 
-CASES = list(cases(Path(__file__).parent))
+CASES = list(cases())
 WEBSOCKET = " (websocket)"
 
 

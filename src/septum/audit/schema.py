@@ -55,13 +55,29 @@ def create(path: Path) -> sqlite3.Connection:
     WAL, so that readers never wait for the writer nor the writer for them. `synchronous=NORMAL` keeps the file whole
     through any crash; a power cut may undo the last commits, and with them the position, so their lines are read again.
     """
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
-    connection.execute("PRAGMA journal_mode = WAL")
+    if not path.exists() or path.stat().st_size == 0:
+        _make(path)
+    connection = _connect(path)
+    expect_version(connection, path)
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA journal_size_limit = 67108864")
-    if version(connection) == 0:
-        connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
-    expect_version(connection, path)
+    return connection
+
+
+def _make(path: Path) -> None:
+    """Under another name first: who finds the file finds its tables."""
+    fresh = path.with_name(f"{path.name}.new")
+    for leftover in (fresh, Path(f"{fresh}-wal"), Path(f"{fresh}-shm")):
+        leftover.unlink(missing_ok=True)
+    connection = _connect(fresh)
+    connection.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
+    connection.close()
+    fresh.rename(path)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
+    connection.execute("PRAGMA journal_mode = WAL")
     return connection
 
 

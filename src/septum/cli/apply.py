@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from septum.cli import diagnostics
+from septum.cli.ask import ask
 from septum.cli.output import print_json, refusals, spinner, style, wants_colour
-from septum.cli.place import mesh_dir, state_dir
-from septum.control import api
+from septum.cli.place import mesh_dir
 from septum.control.files import read_mesh_dir
 
 Files = dict[str, bytes | OSError]
@@ -43,16 +43,10 @@ def send(mesh: Path, files: Files, patience: float = 5.0) -> dict[str, Any]:
     """Ask the mesh's control plane to apply files. Raises ClickException when none runs or it cannot."""
     texts = {path: text.decode("utf-8", "surrogateescape") for path, text in files.items() if isinstance(text, bytes)}
     unreadable = {path: str(e.strerror or e) for path, e in files.items() if isinstance(e, OSError)}
-    try:
-        applied = api.call(
-            state_dir(mesh), "apply", timeout=2 * patience + 60,
-            files=texts, unreadable=unreadable, author=getpass.getuser(), patience=patience,
-        )  # fmt: skip
-    except api.NotRunningError as error:
-        raise click.ClickException(f"{error}; start it with `septum up {mesh}`") from error
-    if "error" in applied:
-        raise click.ClickException(applied["error"])
-    return applied
+    return ask(
+        mesh, "apply", timeout=2 * patience + 60,
+        files=texts, unreadable=unreadable, author=getpass.getuser(), patience=patience,
+    )  # fmt: skip
 
 
 def report(applied: dict[str, Any], files: Files) -> None:

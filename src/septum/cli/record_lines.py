@@ -15,6 +15,7 @@ _COLOURS = {"allow": "green", "deny": "red", "would deny": "yellow"}
 _MOST_WHO, _MOST_OPERATION = 36, 48
 # What is left for a rule's name where the terminal is narrow.
 _RULE = 16
+_LEAST_OPERATION = 16
 
 
 def visible(text: str) -> str:
@@ -59,16 +60,18 @@ class Layout:
         """The records' lines; a reason that does not fit beside its record stands below it."""
         rows = [(record, _who(record), operation(record)) for record in records]
         self._date = self._date or any(time.localtime(record.time)[:3] != self._today for record in records)
-        self._who = max([self._who, *(min(len(who), _MOST_WHO) for _, who, _ in rows)])
-        self._operation = max([self._operation, *(min(len(asked), self._room()) for _, _, asked in rows)])
+        room = self._room(_LEAST_OPERATION, _MOST_WHO)
+        self._who = max([self._who, *(min(len(who), room) for _, who, _ in rows)])
+        room = max(_LEAST_OPERATION, self._room(self._who + _RULE, _MOST_OPERATION))
+        self._operation = max([self._operation, *(min(len(asked), room) for _, _, asked in rows)])
         return [line for row in rows for line in self._lines(*row)]
 
-    def _room(self) -> int:
-        """How wide the operation may be beside the fixed columns."""
+    def _room(self, beside: int, most: int) -> int:
+        """How wide a column may be beside the fixed ones and `beside` more."""
         if self._width is None:
-            return _MOST_OPERATION
-        fixed = (18 if self._date else 12) + 10 + self._who + 3 + 8 + 5 * len(_GAP)
-        return max(16, min(_MOST_OPERATION, self._width - fixed - _RULE))
+            return most
+        fixed = (18 if self._date else 12) + 10 + 3 + 8 + 5 * len(_GAP)
+        return max(1, min(most, self._width - fixed - beside))
 
     def _lines(self, record: Record, who: str, asked: str) -> list[str]:
         what = outcome(record)

@@ -10,8 +10,8 @@ from typing import NoReturn
 
 import click
 
-from septum.cli.place import mesh_dir, state_dir
-from septum.control import api
+from septum.cli.ask import ask
+from septum.cli.place import mesh_dir
 from septum.model.mesh import Address
 from septum.node.environment import environment
 
@@ -33,10 +33,7 @@ def command(above: Path | None, workload: str, only_print: bool, words: tuple[st
     are its own.
     """
     mesh = mesh_dir(above)
-    try:
-        status = api.call(state_dir(mesh), "status")
-    except api.NotRunningError as error:
-        raise click.ClickException(f"{error}; start it with `septum up {mesh}`") from error
+    status = ask(mesh, "status")
     known = {w["name"]: w for w in status["workloads"]}
     if workload not in known:
         raise click.UsageError(f"no workload is called `{workload}`; there are {', '.join(known)}")

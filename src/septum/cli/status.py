@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
+from septum.cli.ask import ask
 from septum.cli.output import console, print_json, refusals, style
-from septum.cli.place import mesh_dir, state_dir
-from septum.control import api
+from septum.cli.place import mesh_dir
 from septum.control.files import read_mesh_dir
 from septum.policy.load import load
 
@@ -24,10 +24,7 @@ def command(above: Path | None, as_json: bool) -> int:
     Exit status 1 when a node holds something else than what is enforced, or records were lost.
     """
     mesh = mesh_dir(above)
-    try:
-        status = api.call(state_dir(mesh), "status")
-    except api.NotRunningError as error:
-        raise click.ClickException(f"{error}; start it with `septum up {mesh}`") from error
+    status = ask(mesh, "status")
     policy = load(read_mesh_dir(mesh)).policy
     status["files"] = (
         "invalid" if policy is None else "enforced" if policy.version == status["version"] else "not applied"

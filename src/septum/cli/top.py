@@ -109,7 +109,7 @@ def _screen() -> Console:
     return console() if sys.stdout.isatty() else Console(width=_WIDE, highlight=False)
 
 
-def _live(source: _Source) -> None:
+def _live(source: Source) -> None:
     from rich.live import Live
 
     screen = _screen()

@@ -50,12 +50,13 @@ class Child:
         while not self._stopping.is_set():
             loop = asyncio.get_running_loop()
             began = loop.time()
-            code = await self._once()
+            code, said = await self._attempt()
             if self._stopping.is_set():
                 return
             failures = 0 if loop.time() - began > STEADY else failures + 1
             pause = PAUSES[min(failures, len(PAUSES)) - 1] if failures else PAUSES[0]
-            self.tell("ended", {"process": self.spec.name, "status": code, "again_in_seconds": pause})
+            told = {"process": self.spec.name, "status": code, "again_in_seconds": pause}
+            self.tell("ended", told | ({"said": said} if said else {}))
             await self._sleep(pause)
 
     async def started(self) -> int:
@@ -77,6 +78,15 @@ class Child:
         except TimeoutError:
             self.tell("killed", {"process": self.spec.name, "pid": pid, "after_seconds": patience})
             _signal(pid, signal.SIGKILL)
+
+    async def _attempt(self) -> tuple[int | None, str]:
+        """One run: its exit status, and its last words when it gave up by itself or could not be started."""
+        written = self.spec.output.stat().st_size if self.spec.output.exists() else 0
+        try:
+            code = await self._once()
+        except OSError as error:
+            return None, str(error)
+        return code, _last_line(self.spec.output, written) if code is not None and code > 0 else ""
 
     async def _once(self) -> int | None:
         running = adopted.find(self.spec.directory, self.spec.name) if self.spec.keeps_running else None
@@ -106,6 +116,8 @@ class Child:
         self._note(process.pid, "started")
         if self.spec.keeps_running:
             adopted.note(self.spec.directory, self.spec.name, process.pid, run)
+        if self._stopping.is_set():  # `stop` came while it was being started, and found nobody to end
+            _signal(process.pid, signal.SIGTERM)
         return await process.wait()
 
     def _note(self, pid: int, what: str) -> None:
@@ -121,6 +133,17 @@ class Child:
                 await self._stopping.wait()
         except TimeoutError:
             pass
+
+
+def _last_line(file: Path, start: int) -> str:
+    """The last line that a file got after its first `start` bytes, of a length that can be shown."""
+    try:
+        with file.open("rb") as output:
+            output.seek(start)
+            lines = output.read().decode("utf-8", "replace").split("\n")
+    except OSError:
+        return ""
+    return next((line.strip()[:500] for line in reversed(lines) if line.strip()), "")
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

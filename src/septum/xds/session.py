@@ -3,7 +3,7 @@
 The rules, from the xDS protocol and from what Envoy does with it:
 
 - What Envoy does not have travels together, what it has travels alone. A refused batch is sent again one by one, so
-  that a refusal always names its resource, and Envoy never holds a part of a response that it reports as not taken.
+  that a refusal always names its resource; the good part of it, which Envoy keeps, is never an unreported change.
 - Additions and changes go in one order and are not waited for, since Envoy takes the responses of a stream in turn.
 - Removals go when everything that is wanted is held, in the reverse order. There is one exception: a refused resource
   that may claim what a resource awaiting removal has (an address, say) is sent once more together with the removals.

@@ -93,3 +93,12 @@ def test_what_is_no_record_file_is_refused(tmp_path: Path) -> None:
         Store(tmp_path / "d.db")
     with pytest.raises(StoreUnavailable):
         Reader(tmp_path / "d.db")
+
+
+def test_a_file_that_was_not_made_to_its_end_is_made_again(tmp_path: Path) -> None:
+    (tmp_path / "d.db.new").write_bytes(b"half")
+    (tmp_path / "d.db").touch()
+    store = Store(tmp_path / "d.db")
+    store.write([record(line())], Mark(), {})
+    assert Reader(tmp_path / "d.db").last() == 1
+    assert [path.name for path in tmp_path.iterdir() if "new" in path.name] == []

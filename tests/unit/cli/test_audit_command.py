@@ -30,6 +30,13 @@ def record(raw: bytes) -> Record:
     return recorder().record(read)
 
 
+FOLLOW = """
+import pathlib, sys
+from septum.cli.audit import command
+command(["-f", "--denied"], obj=pathlib.Path(sys.argv[1]))
+"""
+
+
 @pytest.fixture
 def mesh(tmp_path: Path) -> Path:
     (tmp_path / "septum.yaml").touch()
@@ -130,10 +137,13 @@ def test_control_characters_of_a_path_do_not_reach_the_terminal(mesh: Path) -> N
 
 
 def test_follow_shows_what_comes_and_ends_cleanly_on_ctrl_c(mesh: Path) -> None:
-    program = f"from septum.cli.audit import command; command(['-f', '--denied'], obj=__import__('pathlib').Path({str(mesh)!r}))"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.Popen(
-        [sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", FOLLOW, str(mesh)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout
     try:

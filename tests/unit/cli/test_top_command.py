@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import os
 import pty
@@ -25,6 +26,14 @@ from septum.audit.store import Mark, Store
 from septum.audit.traffic import PathRow
 from septum.cli.top import command
 from septum.cli.traffic_table import Space, view
+
+# The terminal becomes the one whose Ctrl-C interrupts the process.
+LIVE = """
+import fcntl, pathlib, sys, termios
+from septum.cli.top import command
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+command([], obj=pathlib.Path(sys.argv[1]))
+"""
 
 
 @pytest.fixture
@@ -84,7 +93,7 @@ def test_nothing_recorded_is_an_empty_view(mesh: Path) -> None:
 @pytest.mark.parametrize("columns", [80, 100, 140])
 def test_the_view_fits_its_space(columns: int) -> None:
     row = PathRow("storefront", "orders", "GET /" + "x" * 100, "customers-orders", 12345, 6, 7, 205.8, 1.2, 345.6, 0.0)
-    console = Console(width=columns, height=12, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    console = Console(width=columns, height=12, record=True, file=io.StringIO())
     console.print(view([row] * 50, "v" * 64, 60, 1.0, Space(columns, 12)))
     lines = console.export_text().rstrip("\n").split("\n")
     assert len(lines) <= 12
@@ -96,15 +105,18 @@ def test_the_view_fits_its_space(columns: int) -> None:
 @pytest.mark.parametrize("key", [b"q", b"\x03"])
 def test_the_live_view_leaves_on_a_key_and_the_terminal_is_as_before(mesh: Path, key: bytes) -> None:
     some(mesh)
-    program = f"from septum.cli.top import command; command([], obj=__import__('pathlib').Path({str(mesh)!r}))"
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 20, 120, 0, 0))
     before = termios.tcgetattr(theirs)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TERM": "xterm"}
     process = subprocess.Popen(
-        [sys.executable, "-c", program], env=environment, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-    )  # fmt: skip
+        [sys.executable, "-c", LIVE, str(mesh)],
+        env=environment,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
     try:
         shown = read_until(ours, b"customers-orders")
         assert b"septum top" in shown

@@ -1,4 +1,4 @@
-"""Reads literate cases: Markdown in which a mesh, a policy and what is expected of them stand in prose.
+"""Reads the literate cases of tests/policy: Markdown in which a mesh, a policy and what is expected of them stand in prose.
 
 A `##` heading begins a case. A fenced block whose info string is `yaml FILE` is a file of the mesh; those before the
 first heading belong to every case of the page, unless the case has the file itself. What is expected is a table of
@@ -43,9 +43,9 @@ class Case:
         return f"{self.page}: {self.title}"
 
 
-def cases(directory: Path) -> Iterator[Case]:
-    """Every case of every page below a directory."""
-    for page in sorted(directory.glob("*.md")):
+def cases() -> Iterator[Case]:
+    """Every case of every page in tests/policy."""
+    for page in sorted((Path(__file__).parent / "policy").glob("*.md")):
         head, *sections = _HEADING.split(page.read_text(encoding="utf-8"))
         shared = _files(head)
         for title, body in zip(sections[::2], sections[1::2], strict=True):
