@@ -44,13 +44,17 @@ def caller(number: int) -> str:
 
 
 def allowances(rules: int, callers: int) -> list[Allowed]:
-    """Rules in turn over the callers; within 20 of one caller each method meets each shape."""
+    """Rules in turn over the callers. Few or many, they are of all methods and shapes alike.
+
+    Within 20 rules of one caller each method meets each shape, below one resource.
+    """
     made = []
     for number in range(rules):
         who, nth = number % callers, number // callers
         resource = f"/v1/{_RESOURCES[(who + nth // 20) % len(_RESOURCES)]}" + (f"-{nth // 400}" if nth >= 400 else "")
-        pattern, path = _SHAPES[nth % len(_SHAPES)]
-        made.append(Allowed(caller(who), _METHODS[nth % len(_METHODS)], resource + pattern, resource + path))
+        pattern, path = _SHAPES[(who + nth) % len(_SHAPES)]
+        method = _METHODS[(who + nth) % len(_METHODS)]
+        made.append(Allowed(caller(who), method, resource + pattern, resource + path))
     return made
 
 

@@ -1,4 +1,4 @@
-"""Reads the literate cases of tests/policy: Markdown in which a mesh, a policy and what is expected of them stand in prose.
+"""Reads the literate cases of tests/policy: Markdown in which meshes, policies and what is expected stand in prose.
 
 A `##` heading begins a case. A fenced block whose info string is `yaml FILE` is a file of the mesh; those before the
 first heading belong to every case of the page, unless the case has the file itself. What is expected is a table of

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from literate import Asked, Case, cases
 
+from literate import Asked, Case, cases
 from septum.cli.diagnostics import as_text
 from septum.model.decision import Decision, Request
 from septum.model.operation import Operation

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 import click
 
 from septum.cli.output import style
 from septum.node.listening import Listening, listening_ports
-from septum.policy.load import MESH_FILE
+from septum.policy.mesh_file import RESERVED_NAMES
+from septum.policy.roles import MESH_FILE
 
 _HEAD = """\
 # What exists: segments, workloads, and what each workload speaks.
@@ -65,7 +67,7 @@ def command(above: Path | None, directory: Path | None) -> int:
     found = [entry for entry in listening_ports() if entry.process and entry.process != "envoy"]
     names = _names(found)
     caller, target = [*names, "frontend", "backend"][:2] if len(names) != 1 else (next(iter(names)), "backend")
-    name = re.sub(r"[^a-z0-9]+", "-", place.name.lower()).strip("-") or "mesh"
+    name = _word(place.name, 63) or "mesh"
     workloads = "".join(_workload(name, entry) for name, entry in names.items()) or _EXAMPLE
     try:
         (place / "policy").mkdir(parents=True, exist_ok=True)
@@ -82,19 +84,33 @@ def command(above: Path | None, directory: Path | None) -> int:
 
 
 def _names(found: list[Listening]) -> dict[str, Listening]:
-    """A name a port: the process's, with the port where several share one."""
-    words = [re.sub(r"[^a-z0-9]+", "-", entry.process.lower()).strip("-")[:40] or "service" for entry in found]
-    return {
-        (word if words.count(word) == 1 else f"{word}-{entry.port}"): entry
-        for word, entry in zip(words, found, strict=True)
-    }
+    """A workload name for each port: the process's, with the port where that alone is taken or reserved."""
+    words = [_word(entry.process, 40) or "service" for entry in found]
+    names: dict[str, Listening] = {}
+    for word, entry in zip(words, found, strict=True):
+        name = word if words.count(word) == 1 and word not in RESERVED_NAMES else f"{word}-{entry.port}"
+        names[name if name not in names else f"{name}-{entry.port}"] = entry
+    return names
+
+
+def _word(text: str, most: int) -> str:
+    """What of a text can stand in a name."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:most].strip("-")
 
 
 def _workload(name: str, entry: Listening) -> str:
     protocol = "tcp" if entry.port in _TCP_PORTS else "http"
-    host = "127.0.0.1" if entry.host in ("0.0.0.0", "::", "::1", "127.0.0.1") else entry.host  # noqa: S104
-    address = f"[{host}]:{entry.port}" if ":" in host else f"{host}:{entry.port}"
-    return f"  {name}: {{segment: core, at: {address}, protocol: {protocol}}}  # pid {entry.pid}\n"
+    return f"  {name}: {{segment: core, at: {_at(entry)}, protocol: {protocol}}}  # pid {entry.pid}\n"
+
+
+def _at(entry: Listening) -> str:
+    """Where the service is called: on loopback when it listens everywhere. Brackets are quoted, or they are a list."""
+    host = ip_address(entry.host)
+    if isinstance(host, IPv6Address):
+        host = host.ipv4_mapped or host
+    if host.is_unspecified:
+        return f"127.0.0.1:{entry.port}"
+    return f"{host}:{entry.port}" if isinstance(host, IPv4Address) else f'"[{host}]:{entry.port}"'
 
 
 def _write(path: Path, text: str) -> bool:

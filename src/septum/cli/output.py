@@ -15,12 +15,15 @@ import click
 if TYPE_CHECKING:
     from rich.console import Console
 
+# Columns of a table that nobody sees: a program reads it.
+_WIDE = 400
 _TURNS = "|/-\\"
 
 
 def wants_colour(stream: Any = None) -> bool:
-    """Whether to colour: a terminal, and NO_COLOR unset or empty (no-color.org)."""
-    return not os.environ.get("NO_COLOR") and (stream or sys.stdout).isatty()
+    """Whether to colour: a terminal that can, and NO_COLOR unset or empty (no-color.org)."""
+    unwanted = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return not unwanted and (stream or sys.stdout).isatty()
 
 
 def style(text: str, **how: Any) -> str:
@@ -29,10 +32,10 @@ def style(text: str, **how: Any) -> str:
 
 
 def console() -> Console:
-    """A rich console for tables; imported late, because it costs start-up time."""
+    """A rich console for tables, that cuts nothing off without a terminal; imported late, because that costs time."""
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
 
 
 def print_json(value: Any) -> None:

@@ -10,15 +10,20 @@ import click
 from septum.policy.roles import MESH_FILE
 
 
+def is_mesh(directory: Path) -> bool:
+    """A file that cannot be read makes a mesh too, or its error would never be said."""
+    return os.path.lexists(directory / MESH_FILE)
+
+
 def nearest_mesh(here: Path) -> Path | None:
     """The directory that holds a `septum.yaml`, from here up, or None."""
-    return next((directory for directory in (here, *here.parents) if (directory / MESH_FILE).exists()), None)
+    return next((directory for directory in (here, *here.parents) if is_mesh(directory)), None)
 
 
 def mesh_dir(given: Path | None) -> Path:
     """The given directory, or the nearest one from here up that holds a `septum.yaml`. Raises click.UsageError."""
     if given is not None:
-        if not (given / MESH_FILE).exists():
+        if not is_mesh(given):
             raise click.UsageError(f"there is no {MESH_FILE} in {given}; `septum init {given}` writes one")
         return given.resolve()
     here = Path.cwd()

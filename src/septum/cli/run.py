@@ -17,7 +17,7 @@ from septum.node.environment import environment
 
 
 @click.command(
-    context_settings={"ignore_unknown_options": True},
+    context_settings={"allow_interspersed_args": False},  # what follows CMD is CMD's own
     epilog="\b\nExamples:\n  septum run --as storefront -- curl http://orders/orders/42\n"
     "  septum run --as orders -- python orders.py\n  septum run --as orders --env",
 )

@@ -75,8 +75,9 @@ def _workloads(workloads: list[dict[str, Any]]) -> None:
     for title in ("workload", "segment", "mode", "speaks", "at", "calls from"):
         table.add_column(title, no_wrap=True)
     for w in workloads:
-        dials = "".join(f"  {name} at {address}" for name, address in w["dials"].items())
-        table.add_row(w["name"], w["segment"], w["mode"], w["protocol"], w["at"], w["outbound"] + dials)
+        table.add_row(w["name"], w["segment"], w["mode"], w["protocol"], w["at"], w["outbound"])
+        for target, address in w["dials"].items():
+            table.add_row("", "", "", "", f"{target} at", address)
     console().print(table)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from septum.policy.roles import MESH_FILE, MISSPELT_MESH_FILE, POLICY_DIR, Role, role
-from septum.policy.source import MAX_BYTES
+from septum.policy.text import MAX_BYTES
 
 Found = tuple[str, bytes | OSError]
 

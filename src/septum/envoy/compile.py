@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from hashlib import sha256
 from typing import Any
 
 from septum.envoy import cluster, listener, names, route
 from septum.envoy.lint import Reference, consistent, lint
 from septum.envoy.wire import resource
-from septum.model.mesh import Address, Mesh, Workload
+from septum.model.mesh import Address, Workload
 from septum.model.policy import Policy
 from septum.model.snapshot import Resource, Snapshot
 from septum.policy.digest import slice_of
@@ -32,79 +31,68 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
-    """A built resource, the inputs it was built from, and what it refers to."""
+class _Group:
+    """All resources of one workload, the inputs they were built from, and what they refer to."""
 
     key: object
-    resource: Resource
-    references: tuple[Reference, ...]
+    resources: tuple[tuple[str, Resource], ...]
+    references: tuple[tuple[str, Reference], ...]
+    digest: bytes
 
 
 @dataclass
 class Compiler:
-    """Compiles snapshots, keeping what did not change: a resource is built again only when its inputs differ.
+    """Compiles snapshots, keeping what did not change: a workload's resources are built again when its inputs differ.
 
     The memory is an optimisation alone; a fresh compiler gives the same snapshot (tested as a law).
     """
 
-    _kept: dict[tuple[str, str], _Kept] = field(default_factory=dict)
+    _kept: dict[str, _Group] = field(default_factory=dict)
 
     def compile(self, policy: Policy, node: Node) -> Snapshot:
         """The snapshot, linted. Raises LintError when a resource would be open by omission: that is a bug of ours."""
-        kept: dict[tuple[str, str], _Kept] = {}
-        for type_url, name, key, build in _parts(policy, node):
-            kept[type_url, name] = self._built(type_url, name, key, build)
-        self._kept = kept
+        self._kept = {name: self._group(policy, workload, node) for name, workload in policy.mesh.workloads.items()}
         resources: dict[str, dict[str, Resource]] = {CLUSTER: {}, LISTENER: {}, ROUTE: {}, SCOPE: {}}
-        for (type_url, name), part in kept.items():
-            resources[type_url][name] = part.resource
+        digest = sha256(policy.version.encode())
+        for group in self._kept.values():
+            digest.update(group.digest)
+            for type_url, made in group.resources:
+                resources[type_url][made.name] = made
         known = {"cluster": resources[CLUSTER].keys(), "route": resources[ROUTE].keys()}
-        consistent(((name, ref) for (_, name), part in kept.items() for ref in part.references), known)
-        return Snapshot(_version(policy, resources), resources)
+        consistent((reference for group in self._kept.values() for reference in group.references), known)
+        return Snapshot(digest.hexdigest()[:16], resources)
 
-    def _built(self, type_url: str, name: str, key: object, build: Callable[[], Any]) -> _Kept:
-        kept = self._kept.get((type_url, name))
-        if kept is not None and kept.key == key:
-            return kept
-        message = build()
-        return _Kept(key, resource(name, message), lint(message))
-
-
-def _version(policy: Policy, resources: Mapping[str, Mapping[str, Resource]]) -> str:
-    digest = sha256(policy.version.encode())
-    for type_url in sorted(resources):
-        for name in sorted(resources[type_url]):
-            digest.update(f"{type_url} {name} {resources[type_url][name].version}\n".encode())
-    return digest.hexdigest()[:16]
+    def _group(self, policy: Policy, workload: Workload, node: Node) -> _Group:
+        mesh, rules = policy.mesh, policy.rules_to[workload.name]
+        dialled = tuple(mesh.workloads[name] for name in workload.dials)
+        address = workload.outbound or node.outbound[workload.name]
+        key = (workload, rules, mesh.mode(workload), mesh.trust_domain, address, node.decisions, dialled)
+        kept = self._kept.get(workload.name)
+        return kept if kept is not None and kept.key == key else _built(policy, workload, address, node.decisions, key)
 
 
-Part = tuple[str, str, object, Callable[[], Any]]
+def _built(policy: Policy, workload: Workload, address: Address, decisions: str, key: object) -> _Group:
+    made: list[tuple[str, Resource]] = []
+    references: list[tuple[str, Reference]] = []
+    digest = sha256()
+    for type_url, name, message in _parts(policy, workload, address, decisions):
+        references += ((name, reference) for reference in lint(message))
+        built = resource(name, message)
+        made.append((type_url, built))
+        digest.update(f"{type_url} {name} {built.version}\n".encode())
+    return _Group(key, tuple(made), tuple(references), digest.digest())
 
 
-def _parts(policy: Policy, node: Node) -> Iterator[Part]:
-    """Every resource as (type, name, the inputs it depends on, how to build it)."""
-    for workload in policy.mesh.workloads.values():
-        yield from _target_parts(policy, workload)
-        yield from _caller_parts(policy.mesh, workload, node)
-
-
-def _target_parts(policy: Policy, target: Workload) -> Iterator[Part]:
-    mesh, digest, rules = policy.mesh, slice_of(policy, target.name), policy.rules_to[target.name]
-    yield CLUSTER, target.name, target, lambda: cluster.workload_cluster(target)
-    key = (mesh.trust_domain, target, mesh.mode(target), digest, rules)
-    yield ROUTE, target.name, key, lambda: route.route_configuration(mesh, target, rules, digest)
-    for authority in mesh.authorities(target):
-        yield SCOPE, authority, target.name, partial(route.scope, authority, target.name)
-
-
-def _caller_parts(mesh: Mesh, caller: Workload, node: Node) -> Iterator[Part]:
-    address, file = caller.outbound or node.outbound[caller.name], node.decisions
-    identity = (mesh.spiffe(caller.name), file)
-    name = names.outbound(caller.name)
-    yield LISTENER, name, (identity, address), lambda: listener.outbound_listener(mesh, caller, address, file)
-    name = names.inside(caller.name)
-    yield LISTENER, name, identity, lambda: listener.inside_listener(mesh, caller, file)
-    yield CLUSTER, name, caller.name, lambda: cluster.inside_cluster(caller.name)
-    for target, at in ((mesh.workloads[name], at) for name, at in caller.dials.items()):
-        build = partial(listener.dial_listener, caller, target, at)
-        yield LISTENER, names.dial(caller.name, target.name), (at, target), build
+def _parts(policy: Policy, workload: Workload, address: Address, decisions: str) -> Iterator[tuple[str, str, Any]]:
+    """A workload as a target and as a caller: every resource as type, name and message."""
+    mesh, name = policy.mesh, workload.name
+    yield CLUSTER, name, cluster.workload_cluster(workload)
+    rules, digest = policy.rules_to[name], slice_of(policy, name)
+    yield ROUTE, name, route.route_configuration(mesh, workload, rules, digest)
+    for authority in mesh.authorities(workload):
+        yield SCOPE, authority, route.scope(authority, name)
+    yield LISTENER, names.outbound(name), listener.outbound_listener(mesh, workload, address, decisions)
+    yield LISTENER, names.inside(name), listener.inside_listener(mesh, workload, decisions)
+    yield CLUSTER, names.inside(name), cluster.inside_cluster(name)
+    for target, at in ((mesh.workloads[dialled], at) for dialled, at in workload.dials.items()):
+        yield LISTENER, names.dial(name, target.name), listener.dial_listener(workload, target, at)

@@ -5,6 +5,7 @@ On each of them the caller is known by the listener alone: nothing a client send
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from envoy.config.common.mutation_rules.v3.mutation_rules_pb2 import HeaderMutation
@@ -106,7 +107,16 @@ def _caller(mesh: Mesh, caller: Workload) -> Any:
 
 
 def _manager(decisions: str, inside: str | None) -> Any:
-    """One connection manager. Normalisation and refusals are what `septum.model.request_path` mirrors."""
+    """One connection manager: they differ by the way inside alone."""
+    manager = HttpConnectionManager()
+    manager.CopyFrom(_common(decisions))
+    manager.early_header_mutation_extensions.append(extension("early", _early(inside)))
+    return Filter(name="http", typed_config=pack(manager))
+
+
+@lru_cache(maxsize=8)
+def _common(decisions: str) -> Any:
+    """What all connection managers share. Normalisation and refusals are mirrored by `septum.model.request_path`."""
     manager = HttpConnectionManager(
         stat_prefix="outbound",
         scoped_routes=_SCOPES,
@@ -123,7 +133,6 @@ def _manager(decisions: str, inside: str | None) -> Any:
         use_remote_address=BoolValue(value=True),
         skip_xff_append=True,
         server_header_transformation=HttpConnectionManager.PASS_THROUGH,
-        early_header_mutation_extensions=[extension("early", _early(inside))],
         upgrade_configs=[
             HttpConnectionManager.UpgradeConfig(upgrade_type="CONNECT"),
             HttpConnectionManager.UpgradeConfig(upgrade_type="websocket", enabled=BoolValue(value=False)),
@@ -131,7 +140,7 @@ def _manager(decisions: str, inside: str | None) -> Any:
     )
     _limits(manager)
     _request_id(manager)
-    return Filter(name="http", typed_config=pack(manager))
+    return manager
 
 
 def _limits(manager: Any) -> None:

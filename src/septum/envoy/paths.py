@@ -9,8 +9,8 @@ are.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from septum.envoy.names import HEALTH
 from septum.model.mesh import Workload
@@ -42,30 +42,47 @@ def plan_paths(target: Workload, patterns: Sequence[tuple[HttpPattern, str]]) ->
     """Lay out the patterns (with their rule ids, in policy order) that one caller and method may use on the target."""
     if target.ignore_case:
         return PathPlan({}, {}, {"/": tuple((regex_of(p, target), rule) for p, rule in patterns)})
-    fixed = {path: _first(target, patterns, path) for path in _fixed_paths(target, patterns)}
-    exact = {path: outcome for path, outcome in fixed.items() if outcome is not None}
-    return PathPlan(exact, {f"{path}?": outcome for path, outcome in exact.items()}, _lists(target, patterns))
-
-
-def _fixed_paths(target: Workload, patterns: Sequence[tuple[HttpPattern, str]]) -> Iterable[str]:
-    paths = {p.path.literal for p, _ in patterns if p.path.literal is not None}
-    return sorted(paths | ({target.health} if target.health else set()))
-
-
-def _first(target: Workload, patterns: Sequence[tuple[HttpPattern, str]], path: str) -> Outcome | None:
-    for pattern, rule in patterns:
-        if path_covers(pattern, target, path):
-            return Outcome(rule, allow=True)
-    return Outcome(HEALTH, allow=False) if path == target.health else None
-
-
-def _lists(target: Workload, patterns: Sequence[tuple[HttpPattern, str]]) -> dict[str, tuple[tuple[str, str], ...]]:
-    """A path's longest key sees every pattern whose own prefix starts it, so nothing behind a shorter key is missed."""
-    open_ended = [(pattern, rule, _key(pattern)) for pattern, rule in patterns if pattern.path.literal is None]
-    return {
-        key: tuple((regex_of(pattern, target), rule) for pattern, rule, prefix in open_ended if key.startswith(prefix))
-        for key in sorted({prefix for _, _, prefix in open_ended})
+    ranked = [_Ranked(rank, pattern, rule) for rank, (pattern, rule) in enumerate(patterns)]
+    by_prefix: dict[str, list[_Ranked]] = {}
+    by_literal: dict[str, list[_Ranked]] = {}
+    for entry in ranked:
+        literal = entry.pattern.path.literal
+        group, key = (by_prefix, _key(entry.pattern)) if literal is None else (by_literal, literal)
+        group.setdefault(key, []).append(entry)
+    fixed = by_literal.keys() | ({target.health} if target.health else set())
+    exact = {
+        path: _first(target, path, [*by_literal.get(path, ()), *_behind(path, by_prefix)]) for path in sorted(fixed)
     }
+    lists = {
+        key: tuple((regex_of(e.pattern, target), e.rule) for e in _behind(key, by_prefix)) for key in sorted(by_prefix)
+    }
+    return PathPlan(exact, {f"{path}?": outcome for path, outcome in exact.items()}, lists)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Ranked:
+    """A pattern with its place in the policy."""
+
+    rank: int
+    pattern: HttpPattern = field(compare=False)
+    rule: str = field(compare=False)
+
+
+def _behind(path: str, by_prefix: Mapping[str, list[_Ranked]]) -> list[_Ranked]:
+    """Every open-ended pattern whose own prefix starts the path, in policy order.
+
+    A path's longest key sees all of them, so nothing behind a shorter key is missed.
+    """
+    starts = (path[:length] for length in range(1, len(path) + 1))
+    return sorted(entry for start in starts if start in by_prefix for entry in by_prefix[start])
+
+
+def _first(target: Workload, path: str, candidates: Iterable[_Ranked]) -> Outcome:
+    """What decides a path that is spelled out: the first pattern that covers it, or the denial of a health path."""
+    for entry in sorted(candidates):
+        if path_covers(entry.pattern, target, path):
+            return Outcome(entry.rule, allow=True)
+    return Outcome(HEALTH, allow=False)
 
 
 def _key(pattern: HttpPattern) -> str:

@@ -23,7 +23,7 @@ def run_of(directory: Path, name: str) -> str | None:
     """The name of the run of the process that was remembered last."""
     try:
         return str(json.loads((directory / f"{name}.pid").read_text())["run"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
@@ -33,7 +33,7 @@ def find(directory: Path, name: str) -> int | None:
         noted = json.loads((directory / f"{name}.pid").read_text())
         process = psutil.Process(noted["pid"])
         alive = process.create_time() == noted["started"] and process.status() != psutil.STATUS_ZOMBIE
-    except (OSError, ValueError, KeyError, psutil.Error):
+    except (OSError, ValueError, KeyError, TypeError, psutil.Error):
         return None
     return int(noted["pid"]) if alive else None
 

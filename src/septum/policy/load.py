@@ -18,6 +18,7 @@ from septum.policy.mesh_file import read_mesh
 from septum.policy.roles import MESH_FILE, MISSPELT_MESH_FILE, Role, role
 from septum.policy.rules_file import RulesReader, Written
 from septum.policy.shape import MESH, POLICY, Keys
+from septum.policy.text import whole
 
 __all__ = ["MESH_FILE", "Files", "Loaded", "Loader", "load"]
 
@@ -149,17 +150,17 @@ def _by_itself(path: str, content: bytes | OSError) -> Iterator[Diagnostic]:
     match role(path):
         case Role.TEST:
             help = "keep it outside policy/ for now"
-            yield Diagnostic(LATER, "policy tests are not in this version of Septum", source.whole(path), help=help)
+            yield Diagnostic(LATER, "policy tests are not in this version of Septum", whole(path), help=help)
         case Role.MISNAMED:
             yield Diagnostic(
                 IGNORED_FILE,
                 "this looks like a policy file, and would be ignored",
-                source.whole(path),
+                whole(path),
                 help="files that end in `.yaml` are read; rename it, or move it away",
             )
         case _ if isinstance(content, OSError):
             reason = content.strerror or str(content) or type(content).__name__
-            yield Diagnostic(UNREADABLE, f"this cannot be read: {reason}", source.whole(path))
+            yield Diagnostic(UNREADABLE, f"this cannot be read: {reason}", whole(path))
         case _:
             pass
 
@@ -168,12 +169,12 @@ def _no_mesh(files: Files) -> Diagnostic:
     help = "`septum init` writes one, and -C names another directory"
     if MISSPELT_MESH_FILE in files:
         help = f"rename {MISSPELT_MESH_FILE} to {MESH_FILE}"
-    return Diagnostic(NO_MESH, f"there is no {MESH_FILE} here", source.whole(MESH_FILE), help=help)
+    return Diagnostic(NO_MESH, f"there is no {MESH_FILE} here", whole(MESH_FILE), help=help)
 
 
 def _nothing(path: str) -> source.Mapping:
     """An empty mapping, for a mesh file in which nothing stands: it lacks what is required."""
-    return source.Mapping((), source.whole(path))
+    return source.Mapping((), whole(path))
 
 
 def _fits(root: source.Node | None, shape: Keys) -> tuple[Diagnostic, ...]:

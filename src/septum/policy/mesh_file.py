@@ -20,7 +20,7 @@ from septum.policy.source import Node, Scalar, Sequence, part
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"([0-9.]+)(ms|s|m|h)")
 # `localhost` means this host everywhere, and `septum` is ours.
-_RESERVED = ("localhost", "septum")
+RESERVED_NAMES = ("localhost", "septum")
 _NOWHERE = Address("127.0.0.1", 1)
 
 
@@ -62,7 +62,7 @@ class _Reader:
 
     def _workload(self, key: Scalar, node: Node) -> Workload:
         self._name(key)
-        if key.text in _RESERVED:
+        if key.text in RESERVED_NAMES:
             self._add(WRONG_VALUE, f"`{key.text}` cannot be a workload", key.span, help="choose another name")
         protocol = _protocol(_get(node, "protocol"))
         return Workload(

@@ -22,8 +22,8 @@ from septum.policy.codes import (
     SYNTAX,
     TAG,
     TOO_DEEP,
-    TOO_LARGE,
 )
+from septum.policy.text import CLOSE, OPEN, hidden, text_of
 
 # libyaml is about ten times faster than the pure parser and gives the same events.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -31,21 +31,8 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # `[GET /orders/{id}]` is how people write it, but YAML reads a `{` in a flow list as the start of a mapping. Braces
 # that follow a slash are put out of its sight, by stand-ins of equal width so that every column stays true.
 _PLACEHOLDER = re.compile(r"(?<=/)\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_OPEN, _CLOSE = "\ue000", "\ue001"
 
-# Tabs indent differently in every editor; U+0085, U+2028, U+2029 and a lone CR are line breaks to YAML and not to a
-# reviewer; bidirectional controls reorder what a reviewer sees.
-_HIDDEN = re.compile(
-    "[\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ufffe\uffff"
-    + _OPEN
-    + _CLOSE
-    + "]|\r(?!\n)"
-)
-# An escape that would make a stand-in out of quoted text.
-_ESCAPED_STAND_IN = re.compile(r"\\(?:u|U0000)[eE]00[01]")
-
-# A policy is written by people. These bounds only keep a wrong file from taking the checker down.
-MAX_BYTES = 4 * 1024 * 1024
+# The language nests six levels deep; a file that goes on and on is not a policy.
 MAX_DEPTH = 32
 
 
@@ -92,20 +79,8 @@ class Source:
 
 def read(file: str, content: bytes) -> Source:
     """Read one file. With a diagnostic in it, the tree may be partial; nobody should build on it."""
-    if len(content) > MAX_BYTES:
-        message = f"the file is larger than {MAX_BYTES >> 20} MiB"
-        return Source(None, (Diagnostic(TOO_LARGE, message, whole(file), help="split it"),))
-    try:
-        text = content.decode("utf-8").removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        return Source(None, (_undecodable(file, content, error),))
-    hidden = tuple(_hidden(file, text))
-    return Source(None, hidden) if hidden else _parsed(file, text)
-
-
-def whole(file: str) -> Span:
-    """The span of a diagnostic about a file as a whole: empty, at its start."""
-    return Span(file, 1, 1, 1, 1)
+    text = text_of(file, content)
+    return _parsed(file, text) if isinstance(text, str) else Source(None, text)
 
 
 def first(node: Node) -> Span:
@@ -143,39 +118,10 @@ def _columns(scalar: Scalar) -> list[int]:
     return [*columns, scalar.span.end_column - 1]
 
 
-def _undecodable(file: str, content: bytes, error: UnicodeDecodeError) -> Diagnostic:
-    line_start = content.rfind(b"\n", 0, error.start) + 1
-    line = content.count(b"\n", 0, error.start) + 1
-    column = len(content[line_start : error.start].decode("utf-8")) + 1
-    at = Span(file, line, column, line, column + 1)
-    return Diagnostic(
-        NOT_TEXT, "the file is not UTF-8", at, f"the byte 0x{content[error.start]:02x} has no meaning here"
-    )
-
-
-def _hidden(file: str, text: str) -> Iterator[Diagnostic]:
-    """The first place of each kind of character that is refused; a binary file has thousands."""
-    seen: set[str] = set()
-    for pattern in (_HIDDEN, _ESCAPED_STAND_IN):
-        for match in pattern.finditer(text):
-            if match[0] not in seen:
-                seen.add(match[0])
-                yield _refused_character(file, text, match)
-
-
-def _refused_character(file: str, text: str, match: re.Match[str]) -> Diagnostic:
-    line, column = text.count("\n", 0, match.start()) + 1, match.start() - text.rfind("\n", 0, match.start())
-    at = Span(file, line, column, line, column + len(match[0]))
-    if match[0] == "\t":
-        return Diagnostic(NOT_TEXT, "a tab stands here", at, help="use spaces")
-    shown = f"U+{ord(match[0]):04X}" if len(match[0]) == 1 else match[0]
-    return Diagnostic(NOT_TEXT, f"the character {shown} is not read", at, help="remove it")
-
-
 def _parsed(file: str, text: str) -> Source:
     reader = _Reader(file, text)
     try:
-        root = reader.document(yaml.parse(_PLACEHOLDER.sub(rf"{_OPEN}\1{_CLOSE}", text), Loader=_Loader))
+        root = reader.document(yaml.parse(_PLACEHOLDER.sub(rf"{OPEN}\1{CLOSE}", text), Loader=_Loader))
         return Source(root, tuple(reader.diagnostics))
     except _TooDeepError:
         return Source(None, tuple(reader.diagnostics))
@@ -256,10 +202,10 @@ class _Reader:
 
     def _scalar(self, event: Any) -> Scalar:
         span, text = self.span(event), _shown(event.value)
-        hidden = _HIDDEN.search(text)
-        if hidden:
+        character = hidden(text)
+        if character is not None:
             at = replace(span, end_line=span.line, end_column=span.column + 1) if span.line != span.end_line else span
-            message = f"an escape makes the character U+{ord(hidden[0]):04X}, which is not read"
+            message = f"an escape makes the character {character}, which is not read"
             self.diagnostics.append(Diagnostic(NOT_TEXT, message, at, help="remove it"))
         return Scalar(text, span, plain=not event.style, raw=self._raw(event, span, text))
 
@@ -308,4 +254,4 @@ def _tag(tag: str) -> str:
 
 def _shown(text: str) -> str:
     """The text as it was written, with its braces."""
-    return text.replace(_OPEN, "{").replace(_CLOSE, "}")
+    return text.replace(OPEN, "{").replace(CLOSE, "}")

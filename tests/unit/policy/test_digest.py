@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-import meshes
 import pytest
 
+import meshes
 from septum.model.policy import Policy
 from septum.policy.digest import slice_of
 from septum.policy.load import load

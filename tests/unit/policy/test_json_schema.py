@@ -3,11 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import meshes
 import pytest
 from jsonschema import Draft202012Validator
-from literate import Case, cases
 
+import meshes
+from literate import Case, cases
 from septum.policy.load import load
 from septum.policy.schema import KINDS, schema
 from septum.policy.source import Mapping, Node, Scalar, Sequence, read

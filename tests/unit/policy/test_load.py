@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import errno
 
-import meshes
 import pytest
 
+import meshes
 from septum.model.mesh import Address, Limits, Mode, Protocol, Segment, Timeouts
 from septum.policy.load import Loader, load
 from septum.policy.roles import Role, role

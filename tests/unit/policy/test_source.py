@@ -8,6 +8,7 @@ import yaml
 from septum.model.diagnostic import Diagnostic, Span
 from septum.policy import source
 from septum.policy.source import Mapping, Node, Scalar, Sequence, part, read
+from septum.policy.text import MAX_BYTES
 
 
 def words(node: Node | None) -> Any:
@@ -156,7 +157,7 @@ def test_a_part_of_a_word_over_lines_is_the_whole_word() -> None:
         (b"a: 1\n\xc3", ["SEP106 2:1-2:2 the file is not UTF-8"]),
         ("a: 1".encode("utf-16"), ["SEP106 1:1-1:2 the file is not UTF-8"]),
         ("[" * 40, ["SEP107 1:33-1:34 nested more than 32 levels deep"]),
-        (b"#" * (source.MAX_BYTES + 1), ["SEP108 1:1-1:1 the file is larger than 4 MiB"]),
+        (b"#" * (MAX_BYTES + 1), ["SEP108 1:1-1:1 the file is larger than 4 MiB"]),
     ],
 )  # fmt: skip
 def test_what_is_refused_is_said_with_its_place(content: str | bytes, expected: list[str]) -> None:

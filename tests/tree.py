@@ -1,0 +1,70 @@
+"""Reads compiled RouteConfigurations as Envoy does, so that laws can be tried without starting one.
+
+Only what the compiler emits is understood; anything else raises. The square checks the same against a real Envoy.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Any
+
+from envoy.config.rbac.v3.rbac_pb2 import RBAC as RbacPolicy
+from envoy.config.rbac.v3.rbac_pb2 import Action
+from envoy.config.route.v3.route_pb2 import RouteConfiguration
+from envoy.extensions.filters.http.rbac.v3.rbac_pb2 import RBACPerRoute
+
+from septum.envoy import names
+
+Inputs = dict[str, str]
+
+
+def outcome(matcher: Any, inputs: Inputs) -> tuple[bool, str]:
+    """Whether the tree allows, and the name of the action it ends in."""
+    found = _found(matcher, inputs)
+    action = Action()
+    assert found.action.typed_config.Unpack(action), found
+    return action.action == RbacPolicy.ALLOW, action.name
+
+
+def _found(matcher: Any, inputs: Inputs) -> Any:
+    on = _matched(matcher, inputs)
+    if on is not None:
+        if not on.HasField("matcher"):
+            return on
+        return _found(on.matcher, inputs)
+    otherwise = matcher.on_no_match
+    return _found(otherwise.matcher, inputs) if otherwise.HasField("matcher") else otherwise
+
+
+def _matched(matcher: Any, inputs: Inputs) -> Any:
+    kind = matcher.WhichOneof("matcher_type")
+    if kind == "matcher_list":
+        return next((row.on_match for row in matcher.matcher_list.matchers if _holds(row.predicate, inputs)), None)
+    if kind == "matcher_tree":
+        value = inputs.get(matcher.matcher_tree.input.name)
+        if matcher.matcher_tree.WhichOneof("tree_type") == "exact_match_map":
+            branches = matcher.matcher_tree.exact_match_map.map
+            return branches[value] if value in branches else None  # noqa: SIM401 - a protobuf map adds what get asks for
+        branches = matcher.matcher_tree.prefix_match_map.map
+        prefixes = [prefix for prefix in branches if value is not None and value.startswith(prefix)]
+        return branches[max(prefixes, key=len)] if prefixes else None
+    assert kind is None, kind
+    return None
+
+
+def _holds(predicate: Any, inputs: Inputs) -> bool:
+    single = predicate.single_predicate
+    value = inputs.get(single.input.name)
+    regex = single.value_match.safe_regex.regex.replace(r"\C", r"[\s\S]")
+    return value is not None and re.fullmatch(regex, value) is not None
+
+
+@lru_cache(maxsize=64)
+def policy_of(body: bytes) -> Any:
+    """The RBAC of the route that leads to the target: the last one for HTTP and gRPC, the first for TCP."""
+    host = RouteConfiguration.FromString(body).virtual_hosts[0]
+    route = host.routes[1] if host.routes[1].route.cluster else host.routes[0]
+    per_route = RBACPerRoute()
+    assert route.typed_per_filter_config[names.RBAC_FILTER].Unpack(per_route)
+    return per_route.rbac
