@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import takewhile
 
 # RFC 9110, section 9, and RFC 5789. CONNECT is not here (it is how tunnels open), nor is TRACE (it echoes credentials).
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -117,6 +118,11 @@ class PathPattern:
         if len(parts) < len(self.segments) or (len(parts) > len(self.segments) and not self.tail):
             return False
         return all(_matches(s, p, ignore_case) for s, p in zip(self.segments, parts, strict=False))
+
+    def begins(self, path: str, *, ignore_case: bool = False) -> int:
+        """How many leading segments of the pattern match those of the path."""
+        pairs = zip(self.segments, path[1:].split("/"), strict=False)
+        return sum(1 for _ in takewhile(lambda pair: _matches(*pair, ignore_case), pairs))
 
     def __str__(self) -> str:
         return self.text

@@ -33,7 +33,11 @@ async def _exchange(directory: Path, method: str, path: str) -> tuple[int, str]:
     try:
         writer.write(f"{method} {path} HTTP/1.0\r\nhost: admin\r\n\r\n".encode())
         head, _, body = (await reader.read(-1)).partition(b"\r\n\r\n")
-        return int(head.split()[1]), body.decode()
+        match head.split(maxsplit=2):
+            case [_, status, *_]:
+                return int(status), body.decode()
+            case _:
+                raise ValueError("it closed the connection without an answer")
     finally:
         writer.close()
 

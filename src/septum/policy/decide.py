@@ -66,9 +66,14 @@ def _covers(pattern: HttpPattern, target: Workload, operation: HttpOperation) ->
 
 def path_covers(pattern: HttpPattern, target: Workload, path: str) -> bool:
     """Whether the pattern's path matches. A health path opens only to a rule that spells it out."""
-    if target.health and _same(path, target.health, target) and not _same(pattern.path.literal or "", path, target):
+    if is_health(target, path) and not _same(pattern.path.literal or "", path, target):
         return False
     return pattern.path.matches(path, ignore_case=target.ignore_case)
+
+
+def is_health(target: Workload, path: str) -> bool:
+    """Whether this is the path that the target's node probes."""
+    return target.health is not None and _same(path, target.health, target)
 
 
 def _same(one: str, other: str, target: Workload) -> bool:
@@ -97,7 +102,10 @@ def nearest(policy: Policy, request: Request, target: Workload) -> Nearest:
     rules = policy.rules_to[target.name]
     named = [rule for rule in rules if request.caller in rule.callers]
     if named:
-        return min((_near_miss(rule, target, operation) for rule in named), key=lambda pair: pair[0])[1]
+        closest = min((_near_miss(rule, target, operation) for rule in named), key=lambda pair: pair[0])[1]
+        if isinstance(operation, HttpOperation) and is_health(target, operation.path):
+            return Nearest(closest.rule, "path: the health path opens only to a rule that spells it out")
+        return closest
     for rule in rules:
         if opens(rule, target, operation):
             return Nearest(rule, f"caller: it is for {rule.callers_text}, not {request.caller}")
@@ -106,15 +114,20 @@ def nearest(policy: Policy, request: Request, target: Workload) -> Nearest:
     return Nearest(None, f"no rule opens anything on {target.name}")
 
 
-def _near_miss(rule: Rule, target: Workload, operation: Operation) -> tuple[int, Nearest]:
-    """How far a rule for this caller and target is from the operation (less is nearer), and what misses."""
-    asked = HttpOperation("POST", str(operation)) if isinstance(operation, GrpcOperation) else operation
+def _near_miss(rule: Rule, target: Workload, operation: Operation) -> tuple[tuple[int, int], Nearest]:
+    """How far a rule for this caller and target is from the operation (less is nearer), and what misses.
+
+    Nearest is a rule that only lacks the method, then one with the method whose path begins alike.
+    """
+    asked = HttpOperation("POST", f"/{operation}") if isinstance(operation, GrpcOperation) else operation
     assert isinstance(asked, HttpOperation)  # TCP targets have no near miss: a rule for the caller allows
-    for pattern in rule.operations or ():
-        path = f"/{asked.path}" if isinstance(operation, GrpcOperation) else asked.path
-        if path_covers(pattern, target, path):
-            return 0, Nearest(rule, f"method: it allows {','.join(pattern.methods)}, not {asked.method}")
-    same_method = [p for p in rule.operations or () if asked.method in p.methods]
-    shown = ", ".join(p.text for p in (same_method or rule.operations or ())[:3])
+    patterns = rule.operations or ()
+    for pattern in patterns:
+        if path_covers(pattern, target, asked.path):
+            return (0, 0), Nearest(rule, f"method: it allows {','.join(pattern.methods)}, not {asked.method}")
+    with_method = [p for p in patterns if asked.method in p.methods] or patterns
+    alike = max(pattern.path.begins(asked.path, ignore_case=target.ignore_case) for pattern in with_method)
+    shown = ", ".join(p.text for p in with_method[:3]) + (", …" if len(with_method) > 3 else "")
     what = "method" if isinstance(operation, GrpcOperation) else "path"
-    return (1 if same_method else 2), Nearest(rule, f"{what}: it allows {shown}, not {operation}")
+    rank = 1 if any(asked.method in p.methods for p in patterns) else 2
+    return (rank, -alike), Nearest(rule, f"{what}: it allows {shown}, not {operation}")

@@ -1,0 +1,215 @@
+"""Applying a change: what is enforced is what the node holds, what is stored, and what the author was told."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from fakes.envoy_node import FakeNode
+from meshes import SHOP, SHOP_RULES
+from septum.control.plane import Applied, Outcome, Plane
+from septum.control.state import State, StateError
+from septum.model.mesh import Address, Mesh
+from septum.xds.fleet import Fleet
+from septum.xds.types import LISTENER, ROUTE
+
+pytestmark = pytest.mark.anyio
+
+FILES: Mapping[str, bytes] = {"septum.yaml": SHOP.encode(), "policy/rules.yaml": SHOP_RULES.encode()}
+NARROWER = SHOP_RULES.replace(", POST /orders", "")
+
+
+def pick(mesh: Mesh, kept: Mapping[str, Address]) -> dict[str, Address]:
+    return {name: kept.get(name, Address("127.0.0.1", 19000 + n)) for n, name in enumerate(mesh.workloads)}
+
+
+def files(rules: str = SHOP_RULES, mesh: str = SHOP) -> dict[str, bytes | OSError]:
+    return {"septum.yaml": mesh.encode(), "policy/rules.yaml": rules.encode()}
+
+
+class World:
+    """A plane with its state in a file, and a node that may be there."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.state = State(path)
+        self.fleet = Fleet(lambda: 0.0, lambda _: None)
+        self.plane = Plane("n1", "decisions.jsonl", self.state, self.fleet, pick, lambda: 1000.0)
+
+    def node(self) -> FakeNode:
+        return FakeNode(self.fleet, "n1")
+
+    async def apply(self, rules: str = SHOP_RULES, mesh: str = SHOP, patience: float = 5.0) -> Applied:
+        async with asyncio.timeout(20):
+            return await self.plane.apply(files(rules, mesh), "ada", patience)
+
+    def enforced(self) -> str:
+        """The version that a restart would take up."""
+        version = self.state.enforced()
+        return version.digest if version else ""
+
+    def version(self) -> str:
+        return self.plane.policy.version if self.plane.policy else ""
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path / "state.db")
+    yield made
+    made.state.close()
+
+
+async def test_a_version_that_the_node_holds_is_enforced_and_stored(world: World) -> None:
+    node = world.node()
+    applied = await world.apply()
+    assert (applied.outcome, applied.previous, applied.nodes, applied.refusals) == (Outcome.HELD, "", (), ())
+    assert applied.version == world.version() == world.enforced()
+    assert applied.milliseconds.keys() == {"check", "compile", "held"}
+    assert set(node.holds) == set(applied.resources_changed)
+    stored = world.state.enforced()
+    assert stored is not None
+    assert (stored.files, stored.author, stored.applied) == (dict(FILES), "ada", 1000.0)
+    assert stored.slices.keys() == world.plane.policy.mesh.workloads.keys()  # type: ignore[union-attr]
+
+
+async def test_a_changed_rule_sends_one_route_configuration(world: World) -> None:
+    node = world.node()
+    first = await world.apply()
+    seen = len(node.received)
+    applied = await world.apply(NARROWER)
+    assert (applied.outcome, applied.previous) == (Outcome.HELD, first.version)
+    assert applied.resources_changed == ((ROUTE, "orders"),)
+    assert node.received[seen:] == [(ROUTE, "orders")]
+
+
+async def test_the_same_files_send_nothing(world: World) -> None:
+    node = world.node()
+    await world.apply()
+    seen = len(node.received)
+    applied = await world.apply()
+    assert (applied.outcome, applied.resources_changed) == (Outcome.UNCHANGED, ())
+    assert node.received[seen:] == []
+
+
+async def test_invalid_files_change_nothing(world: World) -> None:
+    node = world.node()
+    before = await world.apply()
+    seen = len(node.received)
+    applied = await world.apply("allow: [{from: nobody, to: noone}]\n")
+    assert (applied.outcome, applied.version) == (Outcome.INVALID, "")
+    assert [d.code for d in applied.diagnostics] == ["SEP203", "SEP203"]
+    assert world.version() == world.enforced() == before.version
+    assert node.received[seen:] == []
+
+
+async def test_what_the_node_refuses_is_taken_back(world: World) -> None:
+    node = world.node()
+    before = await world.apply()
+    held = dict(node.holds)
+    node.refuses["orders"] = "no such cluster"
+    applied = await world.apply(NARROWER.replace("Authorize", "*"))
+    assert (applied.outcome, applied.previous) == (Outcome.REJECTED, before.version)
+    assert [(r.type_url, r.name, r.reason) for r in applied.refusals] == [(ROUTE, "orders", "no such cluster")]
+    assert world.version() == world.enforced() == before.version
+    assert node.holds == held, "the good part of the change is taken back too"
+    del node.refuses["orders"]
+    assert (await world.apply(NARROWER)).outcome is Outcome.HELD
+
+
+async def test_a_node_that_is_not_there_is_sent_to_and_named(world: World) -> None:
+    applied = await world.apply(patience=0.01)
+    assert applied.outcome is Outcome.SENT
+    assert [(status.node, status.connected) for status in applied.nodes] == [("n1", False)]
+    assert applied.version == world.enforced()
+    node = world.node()
+    status = await world.plane.ready(5.0)
+    assert status.held_version == status.desired_version is not None
+    assert (LISTENER, "outbound/orders") in node.holds
+
+
+async def test_a_node_that_does_not_answer_is_waited_for_and_named(world: World) -> None:
+    node = world.node()
+    await world.apply()
+    node.silent = True
+    applied = await world.apply(NARROWER, patience=0.01)
+    assert (applied.outcome, applied.nodes[0].connected, applied.nodes[0].sent) == (Outcome.SENT, True, 1)
+    node.silent = False
+    node.answer()
+    assert (await world.apply(NARROWER)).outcome is Outcome.UNCHANGED
+
+
+async def test_what_cannot_be_stored_is_not_enforced(world: World) -> None:
+    node = world.node()
+    before = await world.apply()
+    held = dict(node.holds)
+    with closing(sqlite3.connect(world.path)) as other:
+        other.execute("ALTER TABLE version RENAME TO away")
+        with pytest.raises(StateError, match=r"state\.db"):
+            await world.apply(NARROWER)
+        assert node.holds == held
+        assert world.version() == before.version
+        other.execute("ALTER TABLE away RENAME TO version")
+    assert (await world.apply(NARROWER)).outcome is Outcome.HELD
+
+
+async def test_changes_come_one_after_another(world: World) -> None:
+    world.node()
+    await world.apply()
+    both = await asyncio.gather(world.apply(NARROWER), world.apply(SHOP_RULES))
+    assert [applied.outcome for applied in both] == [Outcome.HELD, Outcome.HELD]
+    assert both[1].previous == both[0].version
+    assert world.enforced() == both[1].version
+
+
+async def test_a_restart_takes_up_what_was_enforced(world: World) -> None:
+    world.node()
+    applied = await world.apply()
+    again = World(world.path)
+    assert again.plane.policy is None
+    assert again.plane.restore()
+    assert again.version() == applied.version
+    node = again.node()
+    assert (await again.plane.ready(5.0)).held_version is not None
+    assert (ROUTE, "orders") in node.holds
+    again.state.close()
+
+
+async def test_there_is_nothing_to_take_up_the_first_time(world: World) -> None:
+    assert not world.plane.restore()
+    assert world.plane.outbound() == {}
+    assert (await world.plane.ready(0.01)).desired_version is None
+
+
+async def test_a_stored_version_that_is_not_valid_any_more_is_said(world: World) -> None:
+    world.state.enforce("d" * 64, {"septum.yaml": b"mesh: [\n"}, {}, "ada", 1.0)
+    with pytest.raises(ValueError, match="the stored version dddddddddddd is not valid any more"):
+        world.plane.restore()
+    assert world.plane.policy is None
+
+
+async def test_outbound_addresses_are_kept(world: World) -> None:
+    world.node()
+    await world.apply()
+    assert world.plane.outbound()["orders"] == Address("127.0.0.1", 19001)
+    assert world.state.outbound()["orders"] == "127.0.0.1:19001"
+    shorter = SHOP.replace("  storefront: {segment: edge, at: 127.0.0.1:9101, protocol: http}\n", "").replace(
+        "  edge: takes traffic from outside\n", ""
+    )
+    await world.apply("allow: []\n", shorter)
+    assert world.plane.outbound() == {
+        "orders": Address("127.0.0.1", 19001),
+        "payments": Address("127.0.0.1", 19002),
+        "ledger": Address("127.0.0.1", 19003),
+    }
+
+
+async def test_a_workload_may_say_where_its_listener_opens(world: World) -> None:
+    world.node()
+    mesh = SHOP.replace("at: 127.0.0.1:9102,", "at: 127.0.0.1:9102, outbound: 127.0.0.1:7000,")
+    await world.apply(mesh=mesh)
+    assert world.plane.outbound()["orders"] == Address("127.0.0.1", 7000)

@@ -1,0 +1,130 @@
+"""What the control plane must not forget."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from septum.control import state as module
+from septum.control.state import State, StateError, Version
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[State]:
+    with closing(State(tmp_path / "state.db")) as state:
+        yield state
+
+
+def enforce(state: State, digest: str, now: float = 1.0, **slices: str) -> None:
+    state.enforce(digest, {"septum.yaml": f"mesh: {digest}\n".encode()}, slices, "ada", now)
+
+
+def test_nothing_was_enforced_at_first(state: State) -> None:
+    assert state.enforced() is None
+    assert state.outbound() == {}
+    assert state.with_slice("orders", "s", 1.0) is None
+
+
+def test_the_last_version_is_the_enforced_one(state: State) -> None:
+    enforce(state, "a", 5.0)
+    enforce(state, "b", 4.0, orders="s1")  # a clock may go back
+    assert state.enforced() == Version(2, "b", 4.0, "ada", {"septum.yaml": b"mesh: b\n"}, {"orders": "s1"})
+
+
+def test_a_version_may_come_again(state: State) -> None:
+    for digest in "aba":
+        enforce(state, digest)
+    version = state.enforced()
+    assert version is not None
+    assert (version.digest, version.number) == ("a", 3)
+
+
+def test_everything_is_there_after_a_restart(state: State, tmp_path: Path) -> None:
+    enforce(state, "a")
+    state.set_outbound("orders", "127.0.0.1:19000")
+    with closing(State(tmp_path / "state.db")) as again:
+        assert again.enforced() == state.enforced()
+        assert again.outbound() == {"orders": "127.0.0.1:19000"}
+
+
+def test_files_keep_every_character(state: State) -> None:
+    content = "mesh: ünïcode 😀\r\n\n".encode()
+    state.enforce("a", {"policy/ä.yaml": content}, {}, "ada", 1.0)
+    version = state.enforced()
+    assert version is not None
+    assert version.files == {"policy/ä.yaml": content}
+
+
+def test_old_versions_are_dropped_and_the_last_ones_kept(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "KEPT_VERSIONS", 3)
+    for number in range(5):
+        enforce(state, str(number), float(number), orders=f"s{number}")
+    assert [state.with_slice("orders", f"s{number}", 9.0) is not None for number in range(5)] == [False] * 2 + [
+        True
+    ] * 3
+
+
+def test_the_version_with_a_slice_is_the_newest_before_the_time(state: State) -> None:
+    for number, digest in enumerate("abc"):
+        enforce(state, digest, float(number), **{"big-store": "s1" if digest != "b" else "s2"})
+
+    def at(time: float, target: str = "big-store", slice: str = "s1") -> str | None:
+        version = state.with_slice(target, slice, time)
+        return version.digest if version else None
+
+    assert (at(0.5), at(1.5), at(2.0)) == ("a", "a", "c")
+    assert at(-1.0) == "c", "there is none before: any other says more than nothing"
+    assert at(1.0, slice="s2") == "b"
+    assert at(1.0, target="orders") is None
+
+
+def test_a_workload_has_one_address_and_an_address_one_workload(state: State) -> None:
+    state.set_outbound("orders", "127.0.0.1:19000")
+    state.set_outbound("orders", "127.0.0.1:19001")
+    state.set_outbound("payments", "127.0.0.1:19001")
+    assert state.outbound() == {"payments": "127.0.0.1:19001"}
+
+
+def no_database(path: Path) -> None:
+    path.write_bytes(b"this is not a database " * 1000)
+
+
+@pytest.mark.parametrize("make", [no_database, Path.mkdir])
+def test_a_file_that_is_none(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "state.db")
+    with pytest.raises(StateError, match=r"state\.db: "):
+        State(tmp_path / "state.db")
+
+
+def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(StateError, match=r"state\.db: unable to open"):
+        State(tmp_path / "not-there" / "state.db")
+
+
+def test_what_cannot_be_read_or_written_is_an_error_of_the_state(state: State, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "state.db")) as other:
+        other.executescript("DROP TABLE version; DROP TABLE outbound")
+    for action in (
+        lambda: enforce(state, "a"),
+        state.enforced,
+        state.outbound,
+        lambda: state.set_outbound("orders", "127.0.0.1:1"),
+        lambda: state.with_slice("orders", "s", 1.0),
+    ):
+        with pytest.raises(StateError, match=r"state\.db: no such table"):
+            action()
+
+
+def test_an_old_row_that_goes_away_is_not_needed_for_the_new_one(state: State) -> None:
+    """A version and the removal of what is too old are one change: neither is there without the other."""
+    enforce(state, "a")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "KEPT_VERSIONS", "nonsense that is no number")
+        enforce(state, "b")
+    version = state.enforced()
+    assert version is not None
+    assert version.digest == "b"
