@@ -1,4 +1,4 @@
-"""What stands behind the proxy: an Envoy of its own that answers every request by itself, so that its CPU is not counted."""
+"""What stands behind the proxy: an Envoy of its own that answers by itself, so that its CPU is not counted."""
 
 from __future__ import annotations
 
@@ -21,10 +21,9 @@ from envoy.extensions.filters.network.http_connection_manager.v3.http_connection
     HttpFilter,
 )
 
-from septum.envoy.wire import pack
-
 from bench import processes
 from bench.network import Address
+from septum.envoy.wire import pack
 
 
 @contextmanager

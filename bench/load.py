@@ -1,4 +1,4 @@
-"""Clients: kept-alive HTTP/1.1 connections over raw sockets with requests written beforehand, bounded in count and time."""
+"""Clients: kept-alive HTTP/1.1 over raw sockets, with requests written beforehand, bounded in count and time."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ Rules look like those of services: many callers, a few methods, literals, `{id}`
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench.network import written
 
@@ -39,6 +39,10 @@ class Allowed:
     path: str
 
 
+# What the first of many targets does not open to the second workload until `changed`.
+CHANGED = Allowed("caller-001", "GET", "/v2/news", "/v2/news")
+
+
 def caller(number: int) -> str:
     return f"caller-{number:03}"
 
@@ -63,32 +67,34 @@ def one_target(allowed: Iterable[Allowed], callers: int, backend: str, enforce: 
     lines = [_workload("api", "served", backend)]
     lines += [_workload(caller(n), "callers", written(NOBODY, n)) for n in range(callers)]
     mesh = _mesh(lines, ("served", "callers"), ("served", "callers") if enforce else ())
-    return {"septum.yaml": mesh, "policy/api.yaml": rules_file(allowed)}
+    return {"septum.yaml": mesh, "policy/api.yaml": _allow(_rules(allowed, "api", "rule"))}
 
 
-def rules_file(allowed: Iterable[Allowed], target: str = "api", prefix: str = "rule") -> bytes:
-    lines = [
-        f"  - {{name: {prefix}-{number:05}, from: {rule.caller}, to: {target}, http: '{rule.method} {rule.pattern}'}}"
-        for number, rule in enumerate(allowed)
-    ]
-    return "\n".join(["allow:" if lines else "allow: []", *lines, ""]).encode()
+def many_targets(workloads: int, targets: int, rules_each: int, files: int, group: int, backend: str) -> Files:
+    """The first workloads are targets: each opens one operation to each of the workloads after it.
 
-
-def many_targets(workloads: int, files: int, rules_per_file: int, group: int, backend: str) -> Files:
-    """A mesh in which each file opens a target of its own to the workloads after it, with a rule each.
-
-    The first workload is the backend; outbound listeners are in an address group.
+    Targets are dealt over files, the way teams own files. The first one is at the backend; outbound listeners are in an
+    address group.
     """
     at = [backend, *(written(NOBODY, n) for n in range(1, workloads))]
     lines = [_workload(caller(n), "served", at[n], written(group, n)) for n in range(workloads)]
-    made = {"septum.yaml": _mesh(lines, ("served",), ("served",))}
-    for number in range(files):
+    owned: dict[str, list[str]] = {f"policy/team-{number:03}.yaml": [] for number in range(files)}
+    for target in range(targets):
         rules = [
-            Allowed(caller((number + 1 + index) % workloads), rule.method, rule.pattern, rule.path)
-            for index, rule in enumerate(allowances(rules_per_file, 1))
+            replace(rule, caller=caller((target + 1 + nth) % workloads))
+            for nth, rule in enumerate(allowances(rules_each, 1))
         ]
-        made[f"policy/team-{number:03}.yaml"] = rules_file(rules, caller(number), f"team-{number:03}")
-    return made
+        owned[f"policy/team-{target * files // targets:03}.yaml"] += _rules(rules, caller(target), caller(target))
+    return {"septum.yaml": _mesh(lines, ("served",), ("served",))} | {name: _allow(own) for name, own in owned.items()}
+
+
+def changed(files: Files, number: int) -> Files:
+    """The files with one rule more, CHANGED for the first workload: another one for each number."""
+    path = CHANGED.path + (f"/{number}" if number else "")
+    one_more = replace(CHANGED, pattern=path, path=path)
+    return files | {
+        "policy/team-000.yaml": files["policy/team-000.yaml"] + _joined(_rules([one_more], caller(0), "flip"))
+    }
 
 
 def one_file(files: Files) -> Files:
@@ -96,6 +102,21 @@ def one_file(files: Files) -> Files:
     names = sorted(name for name in files if name != "septum.yaml")
     rules = b"".join(files[name].removeprefix(b"allow:\n") for name in names)
     return {"septum.yaml": files["septum.yaml"], "policy/all.yaml": b"allow:\n" + rules}
+
+
+def _rules(allowed: Iterable[Allowed], target: str, prefix: str) -> list[str]:
+    return [
+        f"  - {{name: {prefix}-{number:05}, from: {rule.caller}, to: {target}, http: '{rule.method} {rule.pattern}'}}"
+        for number, rule in enumerate(allowed)
+    ]
+
+
+def _allow(rules: Sequence[str]) -> bytes:
+    return _joined(["allow:" if rules else "allow: []", *rules])
+
+
+def _joined(lines: Iterable[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode()
 
 
 def _workload(name: str, segment: str, at: str, outbound: str = "") -> str:
@@ -106,4 +127,4 @@ def _workload(name: str, segment: str, at: str, outbound: str = "") -> str:
 def _mesh(workloads: Iterable[str], segments: Sequence[str], enforced: Sequence[str]) -> bytes:
     named = [f"  {name}: of the benchmark" for name in segments]
     head = ["mesh: bench", "trust_domain: bench.test", "segments:", *named, f"enforce: [{', '.join(enforced)}]"]
-    return "\n".join([*head, "workloads:", *workloads, ""]).encode()
+    return _joined([*head, "workloads:", *workloads])

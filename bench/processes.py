@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import signal
 import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from septum.node.binary import command, find_envoy
+import psutil
 
 from bench.network import Address
+from septum.node.binary import command, find_envoy
 
 
 class BenchError(Exception):
@@ -31,9 +31,9 @@ def running(arguments: Sequence[str], directory: Path) -> Iterator[subprocess.Po
 
 
 @contextmanager
-def envoy(directory: Path, listening: Address, concurrency: int = 1) -> Iterator[int]:
-    """An Envoy on the `envoy.pb` of a directory while the block runs: its pid, once it listens."""
-    with running(command(find_envoy(), concurrency), directory) as process:
+def envoy(directory: Path, listening: Address) -> Iterator[int]:
+    """An Envoy with one worker on the `envoy.pb` of a directory while the block runs: its pid, once it listens."""
+    with running(command(find_envoy(), concurrency=1), directory) as process:
         wait_until_open(listening, process, directory)
         yield process.pid
 
@@ -46,10 +46,13 @@ def wait_until_open(address: Address, process: subprocess.Popen[bytes], director
             if probe.connect_ex(address) == 0:
                 return
         time.sleep(0.02)
-    logs = [
-        path.read_text(errors="replace")[-2000:] for path in directory.glob("*") if path.name in ("output", "envoy.log")
-    ]
-    raise BenchError("a process does not listen where it should: " + "\n".join(logs))
+    raise BenchError("a process does not listen where it should:\n" + output(directory))
+
+
+def output(directory: Path) -> str:
+    """The end of what the process in a directory has said."""
+    files = [file for file in (directory / "output", directory / "envoy.log") if file.exists()]
+    return "\n".join(file.read_text(errors="replace")[-2000:] for file in files)
 
 
 def cpu_seconds(pid: int) -> float:
@@ -57,11 +60,18 @@ def cpu_seconds(pid: int) -> float:
     return time.clock_gettime(~pid << 3 | 2)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes], patience: float = 15) -> None:
+    """SIGTERM, and SIGKILL for what is still there later: Envoy goes on by itself when its supervisor is killed."""
+    children: list[psutil.Process] = []
     if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
+        with suppress(psutil.NoSuchProcess):
+            children = psutil.Process(process.pid).children(recursive=True)
+        process.terminate()
     try:
-        process.wait(15)
+        process.wait(patience)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    for child in children:
+        with suppress(psutil.NoSuchProcess):
+            child.kill()

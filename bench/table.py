@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from bench.report import Report, Row
 
@@ -13,9 +13,8 @@ def text(report: Report) -> str:
     """A table in columns, with the way it was made below."""
     rows = [("", *report.columns, *_GOAL), *(_cells(row) for row in report.rows)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(_aligned(cell, width, column) for column, (cell, width) in enumerate(zip(row, widths, strict=True)))
-             for row in rows]  # fmt: skip
-    return "\n".join([report.title, *(f"  {line}".rstrip() for line in lines), *(f"  - {line}" for line in report.how)])
+    lines = ["  ".join(_aligned(row, widths)).rstrip() for row in rows]
+    return "\n".join([report.title, *(f"  {line}" for line in lines), *(f"  - {line}" for line in report.how)])
 
 
 def markdown(report: Report) -> str:
@@ -30,8 +29,9 @@ def _cells(row: Row) -> tuple[str, ...]:
     return (row.what, *row.cells, *((row.goal.text, row.goal.verdict) if row.goal else ("", "")))
 
 
-def _aligned(cell: str, width: int, column: int) -> str:
-    return cell.ljust(width) if column == 0 else cell.rjust(width)
+def _aligned(row: Sequence[str], widths: Sequence[int]) -> list[str]:
+    first, *others = zip(row, widths, strict=True)
+    return [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]
 
 
 def _line(cells: Iterable[str]) -> str:

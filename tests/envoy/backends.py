@@ -122,22 +122,33 @@ def read_chunks(handler: BaseHTTPRequestHandler) -> Iterator[bytes]:
 
 
 class TcpGreeter(_Threaded):
-    """Speaks first, as SMTP and MySQL do, and then sends back what comes. `sessions` counts who connected."""
+    """Speaks first, as SMTP and MySQL do, and then sends back what comes.
+
+    `sessions` counts who connected, `open` those that are still there.
+    """
 
     def __init__(self) -> None:
-        self.sessions = 0
+        self.sessions = self.open = 0
+        self.counting = threading.Lock()
         outer = self
 
         class Session(socketserver.BaseRequestHandler):
             def handle(self) -> None:
-                outer.sessions += 1
-                self.request.sendall(GREETING)
-                while data := self.request.recv(65536):
-                    self.request.sendall(data)
+                with outer.counting:
+                    outer.sessions += 1
+                    outer.open += 1
+                try:
+                    self.request.sendall(GREETING)
+                    while data := self.request.recv(65536):
+                        self.request.sendall(data)
+                finally:
+                    with outer.counting:
+                        outer.open -= 1
 
         class Server(socketserver.ThreadingTCPServer):
             daemon_threads = True
             block_on_close = False
+            request_queue_size = 1024
 
             def handle_error(self, request: Any, client_address: Any) -> None:
                 """A client that goes away is no news."""

@@ -17,44 +17,17 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import psutil
+from answers import Answer, Result
 from ports import Port
 from up_process import Up
 from waiting import until
 
 SEPTUM = (sys.executable, "-m", "septum.cli")
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a command of the command line came to."""
-
-    code: int
-    out: str
-    err: str
-
-    @cached_property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """An HTTP response. Header names are in lower case."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    @cached_property
-    def json(self) -> Any:
-        return json.loads(self.body)
 
 
 class Mesh:
@@ -189,14 +162,18 @@ class Mesh:
         """A connection to a workload's outbound listener, for several calls."""
         return http.client.HTTPConnection(*self.outbound(caller), timeout=20)
 
-    def records(self, **wanted: Any) -> list[dict[str, Any]]:
-        """What Envoy has written of decisions with these fields; the keys are those of `septum.envoy.access_log`."""
+    def lines(self) -> list[dict[str, Any]]:
+        """Everything that Envoy has written of decisions; the keys are those of `septum.envoy.access_log`."""
         try:
             lines = (self.state / "records" / "decisions.jsonl").read_text().splitlines(keepends=True)
         except FileNotFoundError:
             return []
-        found = [json.loads(line) for line in lines if line.endswith("\n")]
-        return [record for record in found if all(record.get(key) == value for key, value in wanted.items())]
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def records(self, **wanted: Any) -> list[dict[str, Any]]:
+        """The lines about calls that have ended, with these fields."""
+        ended = [line for line in self.lines() if line["type"] != "DownstreamPeriodic"]
+        return [line for line in ended if all(line.get(key) == value for key, value in wanted.items())]
 
     def record(self, **wanted: Any) -> dict[str, Any]:
         """The record with these fields, as soon as it is there."""

@@ -6,8 +6,9 @@ import sys
 from collections.abc import Callable, Iterator
 
 import pytest
+from answers import Result
 from backends import GREETING, GrpcEcho, HttpEcho, TcpGreeter, WebSocketEcho
-from mesh_process import Mesh, Result
+from mesh_process import Mesh
 
 pytestmark = pytest.mark.xdist_group("clients")
 

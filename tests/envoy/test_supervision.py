@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import stat
@@ -12,6 +13,9 @@ import pytest
 from backends import HttpEcho, TcpGreeter
 from mesh_process import Mesh
 from waiting import until
+
+from septum.envoy.access_log import DECISIONS
+from septum.node import admin, adopted
 
 pytestmark = pytest.mark.xdist_group("supervision")
 
@@ -64,7 +68,7 @@ def test_up_says_when_it_is_ready_and_then_serves(mesh: Mesh) -> None:
     assert mesh.septum("status").code == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_everything(alone: Mesh, number: signal.Signals) -> None:
     up = alone.start()
     up.event("ready")
@@ -126,6 +130,27 @@ def test_the_admin_is_a_socket_for_the_owner_alone(mesh: Mesh) -> None:
     assert (stat.S_ISSOCK(mode), stat.S_IMODE(mode)) == (True, 0o600)
     assert stat.S_IMODE((mesh.state / "control.sock").stat().st_mode) == 0o600
     assert stat.S_IMODE(mesh.state.stat().st_mode) == 0o700
+
+
+def test_the_admin_counts_what_is_on_record(mesh: Mesh) -> None:
+    """What the account of lost records rests on."""
+    assert mesh.status("front", CLOSED) == 403
+    run = str(adopted.run_of(mesh.state, "envoy"))
+
+    def agree() -> bool:
+        counted = asyncio.run(admin.counter(mesh.state, DECISIONS))
+        return counted is not None and counted == [line["run"] for line in mesh.lines()].count(run) > 0
+
+    until(agree, what="as many lines as decisions", says=mesh.logs)
+
+
+def test_the_log_is_opened_anew_when_it_was_moved(mesh: Mesh) -> None:
+    log = mesh.state / "records" / "decisions.jsonl"
+    mesh.record(path="/closed")
+    log.rename(log.with_name("moved.jsonl"))
+    asyncio.run(admin.reopen_logs(mesh.state))
+    assert mesh.status("front", CLOSED) == 403
+    assert mesh.record(path="/closed")
 
 
 def test_nothing_listens_but_the_listeners_of_the_mesh(mesh: Mesh) -> None:

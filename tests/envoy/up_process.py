@@ -73,15 +73,16 @@ class Up:
         return code
 
     def close(self) -> None:
-        """End it as Ctrl-C does, or by force when that takes too long."""
+        """End it as Ctrl-C does, or by force when that takes too long; what it leaves then is the caller's to find."""
         if self.running:
+            self.signal(signal.SIGCONT)
             self.signal(signal.SIGINT)
             try:
-                self.wait(15)
-            finally:
+                self._process.wait(15)
+            except subprocess.TimeoutExpired:
                 self._process.kill()
         self._process.wait()
-        self._reader.join()
+        self._reader.join(5)
         assert self._process.stdout
         self._process.stdout.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from hypothesis import given, settings
@@ -69,17 +70,14 @@ class Scene:
         self.store, self.reading = self._start()
 
     def crash(self, before: str) -> None:
-        crashing(self.store, before, self.reading.advance)
+        with suppress(Crash):
+            failing(self.store, before, Crash(), self.reading.advance)
         self.restart(None)
 
     def full(self, _: object) -> None:
-        self.store.connection.execute("PRAGMA max_page_count = 1")
-        try:
-            self.reading.advance()
-        except StoreUnavailable:
-            pass
-        finally:
-            self.store.connection.execute("PRAGMA max_page_count = 1073741823")
+        """SQLite says so at any statement, and undoes the transaction by itself or not."""
+        with suppress(StoreUnavailable):
+            failing(self.store, "UPDATE", sqlite3.OperationalError("database or disk is full"), self.reading.advance)
 
     def finish(self) -> None:
         self.write(len(self.rest))
@@ -94,8 +92,8 @@ class Scene:
         return store, ingest(self.directory, store, self.chunk)
 
 
-def crashing(store: Store, before: str, work: Callable[[], object]) -> None:
-    """Do the work, but end before a statement of this kind, or before a file is removed."""
+def failing(store: Store, before: str, error: BaseException, work: Callable[[], object]) -> None:
+    """Do the work, but fail before a statement of this kind, or before a file is removed."""
     real, unlink = store.connection, Path.unlink
 
     class Connection:
@@ -104,24 +102,22 @@ def crashing(store: Store, before: str, work: Callable[[], object]) -> None:
 
         def execute(self, sql: str, *values: object) -> sqlite3.Cursor:
             if sql.lstrip().startswith(before):
-                raise Crash
+                raise error
             return real.execute(sql, *values)
 
         def executemany(self, sql: str, *values: object) -> sqlite3.Cursor:
             if sql.lstrip().startswith(before):
-                raise Crash
+                raise error
             return real.executemany(sql, *values)  # type: ignore[arg-type]
 
     def removed(*_: object, **__: object) -> None:
-        raise Crash
+        raise error
 
     store.connection = Connection()  # type: ignore[assignment]
     if before == "unlink":
         Path.unlink = removed  # type: ignore[method-assign,assignment]
     try:
         work()
-    except Crash:
-        pass
     finally:
         store.connection, Path.unlink = real, unlink  # type: ignore[method-assign]
 

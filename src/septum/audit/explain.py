@@ -14,7 +14,7 @@ from septum.audit.latest import Latest
 from septum.audit.line import Line
 from septum.audit.outcome import ALLOW, Outcome, operation
 from septum.model.decision import Decision, Request
-from septum.model.policy import Policy, Rule
+from septum.model.policy import Policy
 from septum.policy.decide import decide, opens
 
 _log = structlog.get_logger("septum.audit")
@@ -50,15 +50,16 @@ class Explainer:
 
     def __init__(self, policies: Policies, keep: int = 16384) -> None:
         self._policies = policies
-        self._rules = Latest[str, dict[str, Rule]](8)
-        self._agreed = Latest[tuple[str, str], Explanation](keep)
+        self._agreeing = Latest[str, _Agreeing](8)
         self._explained = Latest[tuple[object, ...], Explanation](keep)
 
     def explain(self, line: Line, caller: str, asked: str, outcome: Outcome) -> Explanation:
         """The explanation of one line; `asked` is its protocol."""
         policy = self._policies.policy_for(line.target, line.slice, line.time)
-        if policy is not None and outcome.rule and self._confirms(policy, line, caller, asked, outcome):
-            return self._agreement(policy.version, line.target or "")
+        if policy is not None and outcome.rule:
+            agreeing = self._agreeing.get(policy.version) or self._agreeing.put(policy.version, _Agreeing(policy))
+            if agreed := agreeing.agreement(line, caller, asked, outcome.rule):
+                return agreed
         version = policy.version if policy else ""
         key = (version, caller, line.target or line.authority, line.method, line.path, asked, outcome)
         found = self._explained.get(key)
@@ -66,20 +67,22 @@ class Explainer:
             found = self._explained.put(key, _explain(policy, line, caller, asked, outcome))
         return found
 
-    def _confirms(self, policy: Policy, line: Line, caller: str, asked: str, outcome: Outcome) -> bool:
-        """Whether the rule that the proxy named does allow the request."""
-        rules = self._rules.get(policy.version)
-        if rules is None:
-            rules = self._rules.put(policy.version, {rule.id: rule for rule in policy.rules})
-        rule = rules.get(outcome.rule)
-        target = policy.mesh.workloads.get(line.target or "")
-        if rule is None or target is None or caller not in rule.callers or target.name not in rule.targets:
-            return False
-        return opens(rule, target, operation(line, asked, ""))
 
-    def _agreement(self, version: str, target: str) -> Explanation:
-        key = (version, target)
-        return self._agreed.get(key) or self._agreed.put(key, Explanation(target, version))
+class _Agreeing:
+    """Confirms what one policy allows, by the rule that the proxy named."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._rules = {rule.id: rule for rule in policy.rules}
+        self._callers = {rule.id: frozenset(rule.callers) for rule in policy.rules}
+        self._targets = policy.mesh.workloads
+        self._explanations = {name: Explanation(name, policy.version) for name in policy.mesh.workloads}
+
+    def agreement(self, line: Line, caller: str, asked: str, named: str) -> Explanation | None:
+        """The explanation of an allow, or None when that rule does not allow the request."""
+        rule, target = self._rules.get(named), self._targets.get(line.target or "")
+        if rule is None or target is None or caller not in self._callers[named] or target.name not in rule.targets:
+            return None
+        return self._explanations[target.name] if opens(rule, target, operation(line, asked, "")) else None
 
 
 def _explain(policy: Policy | None, line: Line, caller: str, asked: str, outcome: Outcome) -> Explanation:

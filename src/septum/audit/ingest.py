@@ -13,6 +13,7 @@ import structlog
 
 from septum.audit.explain import DISAGREES
 from septum.audit.files import LogFiles, size_of, whole_lines
+from septum.audit.latest import Latest
 from septum.audit.line import Unreadable, read_lines
 from septum.audit.parse import Recorder
 from septum.audit.store import Mark, Store
@@ -20,6 +21,41 @@ from septum.model.record import Record
 
 _log = structlog.get_logger("septum.audit")
 _REMEMBERED = 64
+# Calls known to be open; of more than these one may be recorded as open twice.
+_OPEN = 65536
+
+
+# A caller may choose the request id; when its call began it may not.
+Call = tuple[float, str]
+
+
+class _Batch:
+    """What one step takes in: entries, and lines by run. An unreadable line is counted to the run before it."""
+
+    def __init__(self, run: str, still_open: Latest[Call, bool]) -> None:
+        self.run, self._still_open = run, still_open
+        self.entries: list[Record | Unreadable] = []
+        self.lines: dict[str, int] = {}
+        self.opened: set[Call] = set()
+
+    def keep(self, line: Unreadable) -> None:
+        """Take in a line as it is."""
+        self.entries.append(line)
+        self._count()
+
+    def add(self, record: Record, run: str) -> None:
+        """Take in a record, unless it only says again that a call is open, which Envoy does every few seconds."""
+        self.run = run
+        self._count()
+        if record.open:
+            call = (record.time, record.request_id)
+            if call in self.opened or self._still_open.get(call):
+                return
+            self.opened.add(call)
+        self.entries.append(record)
+
+    def _count(self) -> None:
+        self.lines[self.run] = self.lines.get(self.run, 0) + 1
 
 
 class Ingest:
@@ -29,6 +65,7 @@ class Ingest:
         self.files, self._store, self._recorder, self._chunk = files, store, recorder, chunk
         self.mark, self.written = store.mark(), store.written()
         self._run = next(reversed(self.written), "")
+        self._still_open = Latest[Call, bool](_OPEN)
         self._file: FileIO | None = None
         self._discard_read()
 
@@ -114,19 +151,20 @@ class Ingest:
         return replace(self.mark, offset=self.mark.offset + len(data), before=before)
 
     def _take(self, data: bytes, mark: Mark, *, durable: bool = False) -> None:
-        entries: list[Record | Unreadable] = []
-        written: dict[str, int] = {}
+        batch = _Batch(self._run, self._still_open)
         for line in (line for raw in _lines(data) for line in read_lines(raw)):
             if isinstance(line, Unreadable):
-                entries.append(line)
+                batch.keep(line)
             else:
-                entries.append(self._recorder.record(line))
-                self._run = line.run or ""
-            written[self._run] = written.get(self._run, self.written.get(self._run, 0)) + 1
+                batch.add(self._recorder.record(line), line.run or "")
+        entries = batch.entries
+        written = {run: self.written.get(run, 0) + lines for run, lines in batch.lines.items()}
         mark = replace(mark, disagreements=self.mark.disagreements + sum(map(_disagrees, entries)))
         self._store.write(entries, mark, written, durable=durable)
-        self.mark = mark
+        self.mark, self._run = mark, batch.run
         self.written |= written
+        for call in batch.opened:
+            self._still_open.put(call, True)
         _report(entries)
 
     def _discard_read(self) -> None:

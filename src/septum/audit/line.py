@@ -16,6 +16,7 @@ class Line(msgspec.Struct, frozen=True, gc=False):
     """The line's fields under Envoy's short keys; docs/records.md says what each becomes. `run` names the process."""
 
     t: str | float
+    type: str | None = None
     id: str | None = None
     tp: str | None = None
     node: str | None = None

@@ -45,6 +45,7 @@ class Recorder:
             duration=(line.ms or 0.0) if line.us is None else line.us / 1000,
             upstream=line.up or "",
             upstream_duration=(line.uus or 0) / 1000,
+            open=line.type == "DownstreamPeriodic",
         )
 
 

@@ -102,7 +102,8 @@ class Reader:
         where, values = _where([*asked.terms(), *more])
         sql = f"SELECT {_FIELDS} FROM records{where} ORDER BY {order} LIMIT ?"  # noqa: S608 - values are bound
         for row in self._ask(sql, (*values, limit)):
-            yield Row(row[0], Record(*row[1:]))
+            fields = (*row[1:-1], bool(row[-1]))  # SQLite has no booleans
+            yield Row(row[0], Record(*fields))
 
     def _ask(self, sql: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
         with _translated(self._path):

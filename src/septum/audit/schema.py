@@ -20,7 +20,8 @@ CREATE TABLE records (
     decision TEXT NOT NULL, mode TEXT NOT NULL, would_be TEXT NOT NULL, rule TEXT NOT NULL, nearest TEXT NOT NULL,
     reason TEXT NOT NULL, policy_version TEXT NOT NULL,
     status INTEGER NOT NULL, flags TEXT NOT NULL, bytes_received INTEGER NOT NULL, bytes_sent INTEGER NOT NULL,
-    duration REAL NOT NULL, upstream TEXT NOT NULL, upstream_duration REAL NOT NULL
+    duration REAL NOT NULL, upstream TEXT NOT NULL, upstream_duration REAL NOT NULL,
+    open INTEGER NOT NULL
 );
 -- Almost ascending, so it costs little; and the few rows that people look for first.
 CREATE INDEX records_time ON records (time);

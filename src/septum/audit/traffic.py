@@ -11,6 +11,7 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from septum.audit.latest import Latest
 from septum.model.record import Record
 
 # An ID in a path: a number, a UUID, a long run of hex digits, or letters with digits among them.
@@ -78,6 +79,7 @@ class Traffic:
         self._window, self._most = window, most
         self._paths: dict[Key, _Path] = {}
         self._first = math.inf
+        self._open = Latest[tuple[float, str], bool](10_000)
         self.policy_version = ""
 
     def add(self, records: Iterable[Record]) -> None:
@@ -114,9 +116,21 @@ class Traffic:
         if record.decision != "allow":
             bucket.denied += 1
             return
+        if self._counted_when_open(record):
+            return
         bucket.allowed += 1
         bucket.would_be_denied += record.would_be != "allow"
+        if record.open:
+            return
         bucket.latencies[_step(record.duration)] += 1
+
+    def _counted_when_open(self, record: Record) -> bool:
+        """Whether this is the end of a call that was counted while it was open."""
+        call = (record.time, record.request_id)
+        if record.open:
+            self._open.put(call, True)
+            return False
+        return self._open.get(call) is not None
 
     def _forget(self, start: float) -> None:
         for key, path in list(self._paths.items()):

@@ -81,7 +81,7 @@ class Layout:
             self._cut(who, self._who),
             self._cut(asked, self._operation),
             f"{record.status or '-':>3}",
-            f"{_milliseconds(record.duration):>8}",
+            f"{'open' if record.open else _milliseconds(record.duration):>8}",
         ]
         used = len(_GAP.join(plain))
         plain[0] = style(plain[0], dim=True)

@@ -117,9 +117,14 @@ def _live(source: Source) -> None:
     def render() -> RenderableType:
         return source.view(Space(screen.width, screen.height))
 
-    with _keys() as pressed, Live(render(), console=screen, screen=True, auto_refresh=False) as live:
-        while not pressed(1.0):
-            live.update(render(), refresh=True)
+    live = Live(render(), console=screen, screen=True, auto_refresh=False)
+    with _keys() as pressed:
+        try:
+            live.start(refresh=True)
+            while not pressed(1.0):
+                live.update(render(), refresh=True)
+        finally:  # not `with live`: a Ctrl-C while it starts would leave the terminal on its other screen
+            live.stop()
 
 
 def _sleep(seconds: float) -> bool:

@@ -77,8 +77,9 @@ async def _run(mesh: Path, node: str, binary: Path, concurrency: int, arguments:
     from septum.node.supervisor import control_spec, envoy_spec, supervise
 
     state, stopping = state_dir(mesh), asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup(1) means to stay
+            asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     (state / "xds.sock").unlink(missing_ok=True)
     control = control_spec(state, arguments, os.environ)
     envoy = envoy_spec(state, binary, node, concurrency)

@@ -12,7 +12,7 @@ import os
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,8 @@ def call(state: Path, op: str, timeout: float = 30.0, **arguments: Any) -> dict[
             connection.settimeout(timeout)
             # Through the descriptor, because a socket's own path is limited to 107 bytes (unix(7)).
             connection.connect(f"/proc/self/fd/{directory}/control.sock")
-            connection.sendall(json.dumps({"op": op, **arguments}).encode() + b"\n")
+            with suppress(BrokenPipeError):  # whom it turns away it answers unread
+                connection.sendall(json.dumps({"op": op, **arguments}).encode() + b"\n")
             with connection.makefile("rb") as answer:
                 line = answer.readline()
     except OSError as error:

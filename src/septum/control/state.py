@@ -62,8 +62,9 @@ class State:
         """Make a version the enforced one."""
         texts = json.dumps({path: content.decode("utf-8") for path, content in files.items()})
         row = (digest, now, author, texts, json.dumps(dict(slices)))
-        self._write("INSERT INTO version (digest, applied, author, files, slices) VALUES (?, ?, ?, ?, ?)", row)
-        self._write("DELETE FROM version WHERE number <= (SELECT max(number) FROM version) - ?", (KEPT_VERSIONS,))
+        insert = "INSERT INTO version (digest, applied, author, files, slices) VALUES (?, ?, ?, ?, ?)"
+        forget = "DELETE FROM version WHERE number <= (SELECT max(number) FROM version) - ?"
+        self._write((insert, row), (forget, (KEPT_VERSIONS,)))
 
     def enforced(self) -> Version | None:
         """The version that was made the enforced one last."""
@@ -82,7 +83,7 @@ class State:
 
     def set_outbound(self, workload: str, address: str) -> None:
         """Keep where a workload's outbound listener opens, so that it stays from one start to the next."""
-        self._write("INSERT OR REPLACE INTO outbound (workload, address) VALUES (?, ?)", (workload, address))
+        self._write(("INSERT OR REPLACE INTO outbound (workload, address) VALUES (?, ?)", (workload, address)))
 
     def _one(self, query: str, arguments: tuple[object, ...]) -> Version | None:
         rows = self._rows(query, arguments)
@@ -98,8 +99,12 @@ class State:
         except sqlite3.Error as error:
             raise StateError(f"{self._path}: {error}") from error
 
-    def _write(self, query: str, arguments: tuple[object, ...]) -> None:
+    def _write(self, *statements: tuple[str, tuple[object, ...]]) -> None:
+        """All of the statements, or none of them."""
         try:
-            self._db.execute(query, arguments)
+            with self._db:
+                self._db.execute("BEGIN IMMEDIATE")
+                for query, arguments in statements:
+                    self._db.execute(query, arguments)
         except sqlite3.Error as error:
             raise StateError(f"{self._path}: {error}") from error

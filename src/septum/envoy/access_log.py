@@ -36,6 +36,7 @@ _ROUTE = f"METADATA(ROUTE:{names.METADATA}:"
 # Short keys, since they are written once a request. `audit` reads them; docs/records.md says what becomes of them.
 FIELDS = {
     "t": "%START_TIME(%s.%6f)%",
+    "type": "%ACCESS_LOG_TYPE%",
     "id": "%REQ(X-REQUEST-ID)%",
     "tp": "%REQ(TRACEPARENT)%",
     "node": "%ENVIRONMENT(SEPTUM_NODE)%",
@@ -67,6 +68,9 @@ FIELDS = {
 }
 
 
+# Seconds after which a call that has not ended is written down, and again after each such time. A session or a stream
+# may last for days, and the record of its decision must not wait for its end, nor be lost with a killed Envoy.
+STILL_OPEN = 10.0
 # The counter of lines that the file should hold since this Envoy started.
 DECISIONS = "septum.decisions"
 

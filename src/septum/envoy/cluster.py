@@ -40,9 +40,20 @@ def workload_cluster(target: Workload) -> Any:
 
 
 def inside_cluster(workload: str) -> Any:
-    """The way from a caller's tunnels to its own internal listener."""
+    """The way from a caller's tunnels to its own internal listener.
+
+    TCP sessions go in by HTTP/2, where a side can end its half of a tunnel and still receive; by HTTP/1.1 that would
+    cut off the answer. What may be open at once is for the target to limit, not for the way there.
+    """
     internal = EnvoyInternalAddress(server_listener_name=names.inside(workload), endpoint_id=workload)
-    return _static(names.inside(workload), EnvoyAddress(envoy_internal_address=internal), 1.0)
+    cluster = _static(names.inside(workload), EnvoyAddress(envoy_internal_address=internal), 1.0)
+    http2 = UpstreamOptions.ExplicitHttpConfig(http2_protocol_options=Http2ProtocolOptions())
+    options = pack(UpstreamOptions(explicit_http_config=http2))
+    cluster.typed_extension_protocol_options[_UPSTREAM_OPTIONS].CopyFrom(options)
+    most = UInt32Value(value=(1 << 32) - 1)
+    threshold = CircuitBreakers.Thresholds(max_connections=most, max_pending_requests=most, max_requests=most)
+    cluster.circuit_breakers.thresholds.append(threshold)
+    return cluster
 
 
 def http1_options() -> Any:

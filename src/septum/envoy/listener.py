@@ -53,6 +53,7 @@ _SCOPES = ScopedRoutes(
     rds_config_source=_ADS,
     scoped_rds=ScopedRds(scoped_rds_config_source=_ADS),
 )
+_LOG_OPTIONS = HttpConnectionManager.HcmAccessLogOptions(access_log_flush_interval=seconds(access_log.STILL_OPEN))
 # With SO_REUSEPORT a second mesh (or anything else of this user) could bind the same port and take part of the calls,
 # with nobody told. Without it the second bind fails, and the refusal is reported.
 _ALONE = BoolValue(value=False)
@@ -125,6 +126,7 @@ def _common(decisions: str) -> Any:
             HttpFilter(name=names.ROUTER_FILTER, typed_config=pack(Router(suppress_envoy_headers=True))),
         ],
         access_log=access_log.loggers(decisions),
+        access_log_options=_LOG_OPTIONS,
         local_reply_config=local_reply(),
         normalize_path=BoolValue(value=True),
         merge_slashes=True,

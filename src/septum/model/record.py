@@ -12,7 +12,8 @@ class Record:
     `time` is seconds since 1970 (UTC), `duration` and `upstream_duration` are milliseconds. `decision` is what
     happened; `would_be` is what the policy says, which differs only where the target is observed. `rule` is the rule
     that allows, `nearest` the one that came closest when none does, and `reason` the one thing that did not match.
-    `path` has no query.
+    `path` has no query. An `open` record says that the call had not ended when it was written: it has a second record
+    when it ends, with the same request id.
     """
 
     time: float
@@ -38,3 +39,4 @@ class Record:
     duration: float
     upstream: str
     upstream_duration: float
+    open: bool = False

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
+from contextlib import closing
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 
@@ -14,32 +17,36 @@ class AdminError(Exception):
 async def request(directory: Path, method: str, path: str, timeout: float = 5.0) -> str:
     """The body of one request to the `admin.sock` of a state directory. Raises AdminError."""
     try:
-        async with asyncio.timeout(timeout):
-            status, body = await _exchange(directory, method, path)
-    except (OSError, TimeoutError, ValueError) as error:
+        status, body = await asyncio.to_thread(_exchange, directory, method, path, timeout)
+    except (OSError, HTTPException, ValueError) as error:
         raise AdminError(f"Envoy's admin does not answer: {error}") from error
     if status != 200:
         raise AdminError(f"{method} {path}: {status} {body.strip()}")
     return body
 
 
-async def _exchange(directory: Path, method: str, path: str) -> tuple[int, str]:
+def _exchange(directory: Path, method: str, path: str, timeout: float) -> tuple[int, str]:
+    # The admin takes nothing older than HTTP/1.1, and answers in chunks.
+    with closing(HTTPConnection("admin", timeout=timeout)) as connection:
+        connection.sock = _connect(directory, timeout)
+        connection.request(method, path)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+
+
+def _connect(directory: Path, timeout: float) -> socket.socket:
     # Through the descriptor, because a socket's own path is limited to 107 bytes (unix(7)).
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    connection = socket.socket(socket.AF_UNIX)
     try:
-        reader, writer = await asyncio.open_unix_connection(f"/proc/self/fd/{descriptor}/admin.sock")
+        connection.settimeout(timeout)
+        connection.connect(f"/proc/self/fd/{descriptor}/admin.sock")
+    except OSError:
+        connection.close()
+        raise
     finally:
         os.close(descriptor)
-    try:
-        writer.write(f"{method} {path} HTTP/1.0\r\nhost: admin\r\n\r\n".encode())
-        head, _, body = (await reader.read(-1)).partition(b"\r\n\r\n")
-        match head.split(maxsplit=2):
-            case [_, status, *_]:
-                return int(status), body.decode()
-            case _:
-                raise ValueError("it closed the connection without an answer")
-    finally:
-        writer.close()
+    return connection
 
 
 async def reopen_logs(directory: Path) -> None:

@@ -200,3 +200,35 @@ def test_disagreements_are_counted_across_restarts(tmp_path: Path, store: Store,
         reading = ingest(tmp_path, store)
         drain(reading)
     assert reading.mark.disagreements == 2
+
+
+def test_a_call_that_stays_open_is_recorded_once_when_open_and_once_at_its_end(
+    tmp_path: Path, store: Store, writer: Writer
+) -> None:
+    reading, still = ingest(tmp_path, store), line(t="5.5", id="a", type="DownstreamPeriodic")
+    writer.write(still + still)
+    drain(reading)
+    writer.write(still + line(t="5.5", id="a", type="DownstreamEnd"))
+    drain(reading)
+    rows = Reader(tmp_path / "d.db").newest(Filter(), 10)
+    assert [row.record.open for row in rows] == [True, False]
+    assert reading.written == {"": 4}, "every line counts"
+
+
+def test_an_open_call_does_not_hide_another_with_the_same_request_id(
+    tmp_path: Path, store: Store, writer: Writer
+) -> None:
+    writer.write(b"".join(line(t=t, id="a", type="DownstreamPeriodic") for t in ("5.5", "6.5")))
+    drain(ingest(tmp_path, store))
+    assert ids(tmp_path) == "aa"
+
+
+def test_an_open_call_that_could_not_be_stored_is_stored_later(tmp_path: Path, store: Store, writer: Writer) -> None:
+    reading = ingest(tmp_path, store)
+    store.connection.execute(f"PRAGMA max_page_count = {store.connection.execute('PRAGMA page_count').fetchone()[0]}")
+    writer.write(line(id="a", type="DownstreamPeriodic", path="/" + "x" * 100_000))
+    with pytest.raises(StoreUnavailable):
+        reading.advance()
+    store.connection.execute("PRAGMA max_page_count = 1000000")
+    drain(reading)
+    assert ids(tmp_path) == "a"

@@ -103,3 +103,11 @@ def test_the_newest_policy_version_is_known() -> None:
     traffic = Traffic(60)
     traffic.add([record(line())])
     assert traffic.policy_version == "v" * 64
+
+
+def test_a_call_that_was_counted_while_it_was_open_is_not_counted_again() -> None:
+    traffic = Traffic(60)
+    ended = record(line(t="100"))
+    traffic.add([replace(ended, open=True), ended])
+    row = only(traffic, 101)
+    assert (row.allowed, row.p50) == (1, None)

@@ -29,7 +29,7 @@ from septum.cli.traffic_table import Space, view
 
 # The terminal becomes the one whose Ctrl-C interrupts the process.
 LIVE = """
-import fcntl, pathlib, sys, termios, faulthandler; faulthandler.dump_traceback_later(6, file=open("/tmp/fh.txt","a"))
+import fcntl, pathlib, sys, termios
 from septum.cli.top import command
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 command([], obj=pathlib.Path(sys.argv[1]))

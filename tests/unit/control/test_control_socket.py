@@ -115,7 +115,7 @@ async def test_a_caller_that_goes_away_is_no_error(state: Path) -> None:
         return {"text": "x" * (1 << 20)}
 
     async with api.serve("control.sock", {"slow": slow, "double": double}):
-        reader, writer = await asyncio.open_unix_connection("control.sock")
+        _, writer = await asyncio.open_unix_connection("control.sock")
         writer.write(b'{"op": "slow"}\n')
         await begun.wait()
         writer.transport.abort()

@@ -119,12 +119,21 @@ def test_what_cannot_be_read_or_written_is_an_error_of_the_state(state: State, t
             action()
 
 
-def test_an_old_row_that_goes_away_is_not_needed_for_the_new_one(state: State) -> None:
-    """A version and the removal of what is too old are one change: neither is there without the other."""
+def test_what_could_not_be_stored_whole_was_not_stored(
+    state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a restart would enforce a version of which it was said that nothing changed."""
     enforce(state, "a")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "KEPT_VERSIONS", "nonsense that is no number")
-        enforce(state, "b")
+    monkeypatch.setattr(module, "KEPT_VERSIONS", 1)
+    with closing(sqlite3.connect(tmp_path / "state.db")) as other:
+        other.execute("CREATE TRIGGER t BEFORE DELETE ON version BEGIN SELECT RAISE(ABORT, 'no space'); END")
+        with pytest.raises(StateError, match="no space"):
+            enforce(state, "b")
+        version = state.enforced()
+        assert version is not None
+        assert version.digest == "a"
+        other.execute("DROP TRIGGER t")
+    enforce(state, "b")
     version = state.enforced()
     assert version is not None
     assert version.digest == "b"

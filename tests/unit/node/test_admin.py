@@ -40,13 +40,16 @@ async def answering(state: Path, answer: bytes | None) -> AsyncIterator[list[byt
 
 
 def ok(body: str) -> bytes:
-    return f"HTTP/1.0 200 OK\r\ncontent-type: text/plain\r\n\r\n{body}".encode()
+    head = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ntransfer-encoding: chunked\r\n\r\n"
+    chunk = f"{len(body):x}\r\n{body}\r\n" if body else ""
+    return f"{head}{chunk}0\r\n\r\n".encode()
 
 
 async def test_the_body_of_an_answer(tmp_path: Path) -> None:
     async with answering(tmp_path, ok("a\r\n\r\nb")) as asked:
         assert await admin.request(tmp_path, "GET", "/stats") == "a\r\n\r\nb"
-    assert asked == [b"GET /stats HTTP/1.0\r\nhost: admin\r\n\r\n"]
+    (request,) = asked
+    assert request.startswith(b"GET /stats HTTP/1.1\r\nHost: admin\r\n")
 
 
 async def test_a_state_directory_may_lie_deep(tmp_path: Path) -> None:
@@ -57,7 +60,15 @@ async def test_a_state_directory_may_lie_deep(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", [b"", b"HTTP/1.1", b"HTTP/1.0 what\r\n\r\n", ok("").replace(b"\r\n\r\n", b"\r\n\r\n\xff")]
+    "answer",
+    [
+        b"",
+        b"HTTP/1.1",
+        b"HTTP/1.1 what\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\ncut",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n\xff",
+        ok("cut")[:-8],
+    ],
 )
 async def test_an_answer_that_is_none(tmp_path: Path, answer: bytes) -> None:
     async with answering(tmp_path, answer):
@@ -72,7 +83,7 @@ async def test_no_answer_at_all(tmp_path: Path) -> None:
 
 
 async def test_another_status(tmp_path: Path) -> None:
-    async with answering(tmp_path, b"HTTP/1.0 404 Not Found\r\n\r\nno such page\n"):
+    async with answering(tmp_path, b"HTTP/1.1 404 Not Found\r\ncontent-length: 13\r\n\r\nno such page\n"):
         with pytest.raises(AdminError, match="GET /x: 404 no such page"):
             await admin.request(tmp_path, "GET", "/x")
 
