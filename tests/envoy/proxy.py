@@ -59,6 +59,7 @@ class Proxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._fleet: Fleet
+        self._serving: Any
         self._read = 0
         self.lines: list[dict[str, Any]] = []
         self.records: dict[str, dict[str, Any]] = {}
@@ -68,14 +69,14 @@ class Proxy:
         self._thread.start()
         with ExitStack() as stack:
             stack.callback(lambda: self._loop.call_soon_threadsafe(self._loop.stop))
-            serving = self._call(self._serve())
-            stack.callback(lambda: self._call(serving.__aexit__(None, None, None)))
+            self._serving = self._call(self._serve())
+            stack.callback(self._stop_serving)
             start = Start(NODE, "lab", "xds.sock", "admin.sock")
             (self.directory / "envoy.pb").write_bytes(bootstrap(start).SerializeToString())
             process = subprocess.Popen(
                 command(find_envoy(), 2), cwd=self.directory, env={**os.environ, "SEPTUM_NODE": NODE}
             )
-            stack.callback(_end, process)
+            stack.callback(end, process)
             yield self
 
     async def _serve(self) -> Any:
@@ -94,6 +95,23 @@ class Proxy:
 
         outcome = self._call(publish())
         assert isinstance(outcome, AllHeld), outcome
+
+    def publish_and_die(self, policy: Policy) -> None:
+        """Send what differs and take the control plane away at once."""
+        snapshot = self._compiler.compile(policy, Node(NODE, {}, "decisions.jsonl"))
+
+        async def publish() -> None:
+            self._fleet.publish(NODE, snapshot)
+
+        self._call(publish())
+        self._stop_serving()
+
+    def serve_again(self) -> None:
+        """A control plane that knows nothing of the one before."""
+        self._serving = self._call(self._serve())
+
+    def _stop_serving(self) -> None:
+        self._call(self._serving.__aexit__(None, None, None))
 
     def record(self, request_id: str) -> dict[str, Any]:
         """The decision of a request, once Envoy has written it."""
@@ -123,7 +141,7 @@ class Proxy:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(DEADLINE + 5)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     try:
         process.wait(10)
