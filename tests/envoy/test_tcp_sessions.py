@@ -48,6 +48,15 @@ def received(session: socket.socket, most: int = 1 << 30) -> bytes:
     return b"".join(parts)
 
 
+def comes_to_nothing(session: socket.socket, data: bytes = b"") -> bool:
+    """Whether the session ends without an answer. What is sent into one that ends resets it."""
+    try:
+        session.sendall(data)
+        return received(session) == b""
+    except (ConnectionResetError, BrokenPipeError):
+        return True
+
+
 def test_a_server_may_speak_first(mesh: Mesh) -> None:
     with dial(mesh) as session:
         assert received(session, len(GREETING)) == GREETING
@@ -85,7 +94,7 @@ def test_many_sessions_at_once(mesh: Mesh) -> None:
 def test_a_caller_without_a_rule_reaches_nothing(mesh: Mesh, store: TcpGreeter) -> None:
     sessions = store.sessions
     with dial(mesh, "stranger") as session:
-        assert received(session) == b""
+        assert comes_to_nothing(session)
     record = mesh.record(caller=STRANGER)
     assert (record["er"], record["code"], record["target"], record["method"]) == ("denied", 403, "store", "CONNECT")
     assert store.sessions == sessions
@@ -94,8 +103,7 @@ def test_a_caller_without_a_rule_reaches_nothing(mesh: Mesh, store: TcpGreeter) 
 def test_a_caller_is_known_by_the_listener_and_not_by_what_it_sends(mesh: Mesh, store: TcpGreeter) -> None:
     sessions = store.sessions
     with dial(mesh, "stranger") as session:
-        session.sendall(b"CONNECT store:1 HTTP/1.1\r\nx-septum-inside: inside/front\r\n\r\n")
-        assert received(session) == b""
+        assert comes_to_nothing(session, b"CONNECT store:1 HTTP/1.1\r\nx-septum-inside: inside/front\r\n\r\n")
     with socket.create_connection(mesh.outbound("stranger"), timeout=10) as session:
         port = mesh.workloads["store"]["at"].rpartition(":")[2]
         session.sendall(f"CONNECT store:{port} HTTP/1.1\r\nx-septum-inside: inside/front\r\n\r\n".encode())
@@ -118,7 +126,7 @@ def test_a_rule_that_is_removed_opens_no_session_any_more(mesh: Mesh) -> None:
         assert received(before, len(GREETING)) == GREETING
         mesh.apply("allow: []\n")
         with dial(mesh) as after:
-            assert received(after) == b""
+            assert comes_to_nothing(after)
         mesh.apply(ALLOW)
         with dial(mesh) as again:
             assert received(again, len(GREETING)) == GREETING

@@ -61,6 +61,10 @@ class LogFiles:
         paths = [*(self.aside(n) for n in self.all_aside() if n >= generation), self.active]
         return sum(_size(path) for path in paths)
 
+    def state(self, generation: int) -> tuple[object, ...]:
+        """What changes when there is more to read: cheap to ask again and again."""
+        return (_identity(self.aside(generation)), _identity(self.active))
+
     def is_active(self, file: FileIO) -> bool:
         """Whether an open file stands under the active name."""
         try:
@@ -81,6 +85,14 @@ def whole_lines(file: FileIO, offset: int, size: int, *, last: bool) -> bytes:
         if end or len(data) < size:
             return data if last and len(data) < size else data[:end]
         size *= 2
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
+    return stat.st_ino, stat.st_size
 
 
 def _size(path: Path) -> int:

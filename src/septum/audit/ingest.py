@@ -96,6 +96,10 @@ class Ingest:
             return True
         return bool(data)
 
+    def state(self) -> tuple[object, ...]:
+        """The same as before means: nothing has come. By name, so that any thread may ask."""
+        return self.files.state(self.mark.generation)
+
     def rotate(self, limit: int) -> None:
         """Set the active file aside when it has reached `limit` bytes. The writer has to be told."""
         if self._file and size_of(self._file) >= limit and self.files.is_active(self._file):

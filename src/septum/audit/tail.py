@@ -68,6 +68,7 @@ class Tail:
         self._account = Account(self._pace.grace, store.lost())
         self._stalled = ""
         self._read_to_end = 0.0
+        self._quiet: tuple[object, ...] | None = None
         self._lock = asyncio.Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="septum-audit")
 
@@ -106,19 +107,27 @@ class Tail:
     async def _follow(self) -> None:
         wait = self._pace.retry
         while True:
-            started = asyncio.get_running_loop().time()
             try:
-                async with self._lock:
-                    more = await self._call(self._step)
-                self._note_stalled("")
-                wait = self._pace.retry
-                if not more:
-                    self._read_to_end = started
+                if not await self._look():
                     await asyncio.sleep(self._pace.poll)
+                wait = self._pace.retry
             except (StoreUnavailable, OSError) as error:
                 self._note_stalled(str(error))
                 await asyncio.sleep(wait)
                 wait = min(2 * wait, self._pace.retry_most)
+
+    async def _look(self) -> bool:
+        """One step, unless nothing has come since the last one found nothing. False when there is nothing to do."""
+        now, state = asyncio.get_running_loop().time(), self._ingest.state()
+        if state != self._quiet:
+            async with self._lock:
+                more = await self._call(self._step)
+            self._note_stalled("")
+            if more:
+                return True
+            self._quiet = state
+        self._read_to_end = now
+        return False
 
     async def _reopen(self) -> None:
         """Tell the writer to leave a file that was set aside, until it has."""
@@ -126,7 +135,7 @@ class Tail:
         while True:
             if not self._ingest.awaits_writer:
                 wait = self._pace.retry
-                await asyncio.sleep(self._pace.poll)
+                await asyncio.sleep(8 * self._pace.poll)  # rare, and nothing waits for it
                 continue
             await self._writer.reopen()
             await asyncio.sleep(wait)

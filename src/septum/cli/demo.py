@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from septum.audit.query import Filter
+from septum.audit.schema import FILE
 from septum.cli.output import console, style
 from septum.cli.shop import RULE, DemoError, Shop, running
 
@@ -101,9 +102,10 @@ def _watch(shop: Shop) -> None:
     from rich.live import Live
 
     from septum.cli.top import Source
+    from septum.cli.traffic_table import Space
 
     shop.keep_misbehaving()
-    source = Source(shop.state / "records" / "decisions.db", 30, "rate")
+    source = Source(shop.state / "records" / FILE, 30, "rate")
     lines: deque[str] = deque(maxlen=4)
     screen, removed, next_change = console(), False, time.monotonic() + PERIOD
 
@@ -111,10 +113,7 @@ def _watch(shop: Shop) -> None:
         from rich.console import Group
         from rich.text import Text
 
-        from septum.cli.traffic_table import view
-
-        now, version = time.time(), source.traffic.policy_version
-        table = view(source.rows(), version, 30, now, most=screen.size.height - 9)
+        table = source.view(Space(screen.width, screen.height - 7))
         return Group(table, Text("\n" + "\n".join(lines)), Text("\nCtrl-C ends the demo", style="dim"))
 
     with Live(render(), console=screen, screen=True, auto_refresh=False) as live:

@@ -134,47 +134,43 @@ def _matches(segment: str | None, part: str, ignore_case: bool) -> bool:
     return segment.lower() == part.lower() if ignore_case else segment == part
 
 
+# What no normalised path can hold or no pattern can mean: where it shows, what is wrong with it, what to do.
+_REFUSED = (
+    (re.compile(r"\.{1,2}"), "dot segments are resolved before a path is matched", "write the path they lead to"),
+    (
+        re.compile(r".*\*.*"),
+        "`*` has no meaning inside a path",
+        "use `{name}` for one segment, or `/**` at the end for all below",
+    ),
+    (re.compile(r".*[{}].*"), "a placeholder is a whole segment, such as `{id}`", "patterns work on whole segments"),
+    (re.compile(r".*[?#].*"), "the query and the fragment play no part in the policy", "leave them out"),
+    (re.compile(r".*;.*"), "a literal cannot hold path parameters", "leave out what follows the `;`"),
+    (
+        re.compile(r".*%(?:2[Ff]|5[Cc]).*"),
+        "requests with an encoded slash are refused, so nothing matches this",
+        "leave it out",
+    ),
+    (re.compile(r".*%00.*"), "requests with an encoded NUL are refused, so nothing matches this", "leave it out"),
+)
+
+
 def _segment(part: str, offset: int, *, last: bool) -> str | None:
-    length = max(1, len(part))
+    """A literal, or None for a placeholder."""
     if _PLACEHOLDER.fullmatch(part):
         return None
-    if part in (".", ".."):
-        raise PatternError(
-            "dot segments are resolved before a path is matched", "write the path they lead to", offset, length
-        )
     if part == "" and not last:
         raise PatternError("repeated slashes are merged before a path is matched", "write one `/`", offset - 1, 2)
-    if "*" in part:
-        raise PatternError(
-            "`*` has no meaning inside a path",
-            "use `{name}` for one segment, or `/**` at the end for all below",
-            offset,
-            length,
-        )
-    if "{" in part or "}" in part:
-        raise PatternError(
-            "a placeholder is a whole segment, such as `{id}`", "patterns work on whole segments", offset, length
-        )
-    if "?" in part or "#" in part:
-        raise PatternError("the query and the fragment play no part in the policy", "leave them out", offset, length)
-    if ";" in part:
-        raise PatternError("a literal cannot hold path parameters", "leave out what follows the `;`", offset, length)
-    escaped = _UNRESERVED.search(part)
-    if escaped:
+    for refused, message, help in _REFUSED:
+        if refused.fullmatch(part):
+            raise PatternError(message, help, offset, len(part))
+    if escaped := _UNRESERVED.search(part):
         plain = bytes.fromhex(escaped[0][1:]).decode("ascii")
-        raise PatternError(
-            f"`{escaped[0]}` reaches the policy as `{plain}`", f"write `{plain}`", offset + escaped.start(), 3
-        )
-    if re.search("%(?:2F|5C)", part, re.IGNORECASE):
-        raise PatternError(
-            "requests with an encoded slash are refused, so nothing matches this", "leave it out", offset, length
-        )
-    if not _LITERAL.fullmatch(part):
-        end = _LITERAL.match(part)
-        at = end.end() if end else 0
-        raise PatternError(
-            f"`{part[at]}` cannot stand in a path", "percent-encode it, with upper-case digits", offset + at, 1
-        )
+        at = offset + escaped.start()
+        raise PatternError(f"`{escaped[0]}` reaches the policy as `{plain}`", f"write `{plain}`", at, 3)
+    if (good := _LITERAL.match(part)) and good.end() < len(part):
+        bad = part[good.end()]
+        help = "percent-encode it, with upper-case digits"
+        raise PatternError(f"`{bad}` cannot stand in a path", help, offset + good.end(), 1)
     return part
 
 

@@ -108,7 +108,7 @@ def test_the_live_view_leaves_on_a_key_and_the_terminal_is_as_before(mesh: Path,
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 20, 120, 0, 0))
     before = termios.tcgetattr(theirs)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TERM": "xterm"}
+    environment = {"PYTHONPATH": os.pathsep.join(sys.path), "TERM": "xterm"}
     process = subprocess.Popen(
         [sys.executable, "-c", LIVE, str(mesh)],
         env=environment,
