@@ -88,7 +88,7 @@ async def _run(settings: Settings) -> int:
         await _serve(settings, Service(plane, state, fleet, records.status, log.info), fleet, stack)
         log.info("ready", node=settings.node, version=plane.policy.version if plane.policy else "")
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(records.run())]
+            tasks = [group.create_task(records.run()), group.create_task(plane.run())]
             if settings.watch:
                 tasks.append(group.create_task(_watch(settings, plane)))
             await stopping.wait()

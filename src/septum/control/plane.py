@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+import structlog
+
 from septum.control.state import State, StateError
 from septum.envoy.compile import Compiler, Node
 from septum.model.diagnostic import Diagnostic
@@ -24,6 +26,9 @@ from septum.xds.fleet import Fleet
 from septum.xds.status import AllHeld, NodeStatus, Refused
 from septum.xds.status import Outcome as Arrival
 from septum.xds.types import Refusal
+
+_log = structlog.get_logger("septum.control")
+_NO_END = 1e8  # seconds
 
 
 class Outcome(StrEnum):
@@ -73,6 +78,7 @@ class Plane:
         self._loader, self._compiler = Loader(), Compiler()
         self._current: _Enforced | None = None
         self._lock = asyncio.Lock()
+        self._late: asyncio.Queue[tuple[_Enforced | None, _Enforced]] = asyncio.Queue()
         fleet.expect(node)
 
     @property
@@ -139,8 +145,27 @@ class Plane:
                 raise
         self._current = wanted
         if not isinstance(arrival, AllHeld):
+            self._late.put_nowait((before, wanted))
             return replace(made, outcome=Outcome.SENT, nodes=tuple(self._fleet.status()))
         return made if changed else replace(made, outcome=Outcome.UNCHANGED)
+
+    async def run(self) -> None:
+        """Take back what the node refuses after `apply` has stopped waiting, for as long as the plane lives."""
+        while True:
+            before, wanted = await self._late.get()
+            arrival = await self._settled(wanted.snapshot, _NO_END)
+            if isinstance(arrival, Refused) and before is not None:
+                await self._take_back(before, wanted, arrival)
+
+    async def _take_back(self, before: _Enforced, wanted: _Enforced, refused: Refused) -> None:
+        async with self._lock:
+            if self._current is not wanted:
+                return
+            self._state.take_back(wanted.policy.version)
+            self._current = before
+            self._fleet.publish(self._node, before.snapshot)
+        reasons = [refusal.reason for refusal in refused.refusals]
+        _log.error("a version was refused after it was sent; the one before is enforced", reasons=reasons)
 
     def _store(self, policy: Policy, files: Files, author: str) -> None:
         slices = {name: slice_of(policy, name) for name in policy.mesh.workloads}

@@ -66,6 +66,11 @@ class State:
         forget = "DELETE FROM version WHERE number <= (SELECT max(number) FROM version) - ?"
         self._write((insert, row), (forget, (KEPT_VERSIONS,)))
 
+    def take_back(self, digest: str) -> None:
+        """Forget the newest version, if it has this digest: no node ever held it."""
+        newest = "DELETE FROM version WHERE number = (SELECT max(number) FROM version) AND digest = ?"
+        self._write((newest, (digest,)))
+
     def enforced(self) -> Version | None:
         """The version that was made the enforced one last."""
         return self._one("SELECT * FROM version ORDER BY number DESC LIMIT 1", ())

@@ -213,3 +213,35 @@ async def test_a_workload_may_say_where_its_listener_opens(world: World) -> None
     mesh = SHOP.replace("at: 127.0.0.1:9102,", "at: 127.0.0.1:9102, outbound: 127.0.0.1:7000,")
     await world.apply(mesh=mesh)
     assert world.plane.outbound()["orders"] == Address("127.0.0.1", 7000)
+
+
+async def test_a_refusal_that_comes_after_the_wait_is_taken_back(world: World) -> None:
+    node = world.node()
+    first = await world.apply()
+    node.silent, node.refuses = True, {"orders": "too late"}
+    late = await world.apply(NARROWER, patience=0.01)
+    assert late.outcome is Outcome.SENT
+    assert world.enforced() == world.version() == late.version
+    running = asyncio.create_task(world.plane.run())
+    node.silent = False
+    node.answer()
+    async with asyncio.timeout(10):
+        while world.version() != first.version or (await world.plane.ready(5)).held_version is None:  # noqa: ASYNC110 - the loop's turns are the event
+            await asyncio.sleep(0)
+    running.cancel()
+    assert world.enforced() == first.version
+
+
+async def test_a_later_apply_is_not_taken_back_by_an_older_refusal(world: World) -> None:
+    node = world.node()
+    await world.apply()
+    running = asyncio.create_task(world.plane.run())
+    node.silent = True
+    await world.apply(NARROWER, patience=0.01)
+    node.silent = False
+    node.answer()
+    again = await world.apply()
+    assert again.outcome in (Outcome.HELD, Outcome.UNCHANGED)
+    await asyncio.sleep(0)
+    running.cancel()
+    assert world.enforced() == world.version() == again.version
