@@ -122,7 +122,11 @@ def _decide_agrees(policy: Policy, caller: str, method: str, case: dict[str, Any
             return  # refused before there is an operation
     if any(name.lower() in ("host", "x_role") for name, _ in case.get("headers", ())) and case["row"] in (13, 14, 22):
         return  # refused, or the header is dropped, before there is an operation
-    if case.get("headers") and any(n == "upgrade" and v != "websocket" for n, v in case["headers"]) and not case.get("websocket"):
+    if (
+        case.get("headers")
+        and any(n == "upgrade" and v != "websocket" for n, v in case["headers"])
+        and not case.get("websocket")
+    ):
         return
     target = policy.mesh.resolve(authority.strip()) or authority
     wire = path.encode("latin-1")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import fields
 from pathlib import Path
 
 from septum.model.record import Record
 
 VERSION = 1
-COLUMNS = tuple(field.name for field in fields(Record))
+COLUMNS = Record._fields
 FILE = "decisions.db"
 
 _TABLES = """

@@ -6,7 +6,6 @@ import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 from pathlib import Path
 
 from septum.audit.line import Unreadable
@@ -19,7 +18,6 @@ _MOVE = "UPDATE tail SET generation = ?, offset = ?, before = ?, disagreements =
 _WRITTEN = "INSERT INTO runs VALUES (?, ?) ON CONFLICT (run) DO UPDATE SET written = excluded.written"
 _LOSS = """INSERT INTO losses VALUES (?, ?, ?, ?) ON CONFLICT (run) DO UPDATE
     SET expected = excluded.expected, written = excluded.written, noted_at = excluded.noted_at"""
-_row = attrgetter(*COLUMNS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +85,7 @@ class Store:
         rows: list[tuple[object, ...]] = []
         for entry in entries:
             if isinstance(entry, Record):
-                rows.append(_row(entry))
+                rows.append(entry)
             else:
                 self._insert(rows)
                 last = self.connection.execute("SELECT max(seq) FROM records").fetchone()[0] or 0

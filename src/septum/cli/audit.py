@@ -7,7 +7,6 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -121,5 +120,5 @@ def _pages(reader: Reader, asked: Filter, limit: int, follow: bool) -> Iterator[
 
 
 def _json(row: Row) -> str:
-    fields = asdict(row.record) | {"time": datetime.fromtimestamp(row.record.time, UTC).isoformat()}
+    fields = row.record._asdict() | {"time": datetime.fromtimestamp(row.record.time, UTC).isoformat()}
     return json.dumps({"seq": row.seq} | fields, ensure_ascii=False)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """A request, what was decided about it and what came of it.
 
     `time` is seconds since 1970 (UTC), `duration` and `upstream_duration` are milliseconds. `decision` is what
@@ -14,6 +13,8 @@ class Record:
     that allows, `nearest` the one that came closest when none does, and `reason` the one thing that did not match.
     `path` has no query. An `open` record says that the call had not ended when it was written: it has a second record
     when it ends, with the same request id.
+
+    A tuple, because tens of thousands are made a second: a frozen dataclass takes a fifth of the time of a record.
     """
 
     time: float

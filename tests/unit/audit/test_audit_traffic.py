@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from fakes.decision_log import denied, line, recorder
@@ -40,7 +38,7 @@ def test_what_looks_like_an_id_is_collapsed(path: str, shown: str) -> None:
 
 def test_calls_of_one_rule_are_one_path_and_say_how_many_operations_it_has() -> None:
     traffic = Traffic(60)
-    traffic.add([replace(record(line(t="100")), path=path) for path in ("/orders/1", "/orders/2", "/catalog")])
+    traffic.add([record(line(t="100"))._replace(path=path) for path in ("/orders/1", "/orders/2", "/catalog")])
     row = only(traffic, 101)
     assert (row.operation, row.rule, row.allowed) == ("GET /orders/{id} +1", "customers-orders", 3)
 
@@ -60,7 +58,7 @@ def test_would_be_denials_are_allowed_calls_too() -> None:
 
 def test_quantiles_are_at_most_five_percent_too_high() -> None:
     traffic = Traffic(60)
-    traffic.add([replace(record(line(t="100")), duration=float(ms)) for ms in range(1, 101)])
+    traffic.add([record(line(t="100"))._replace(duration=float(ms)) for ms in range(1, 101)])
     row = only(traffic, 101)
     assert row.p50 is not None
     assert row.p99 is not None
@@ -93,7 +91,7 @@ def test_a_flood_of_paths_is_bounded() -> None:
     traffic = Traffic(60, most=10)
     one = record(denied(t="100"))
     words = ["".join(chr(97 + (n >> shift) % 26) for shift in (0, 4, 8)) for n in range(500)]
-    traffic.add([replace(one, caller=f"c{n % 50}", path="/" + word) for n, word in enumerate(words)])
+    traffic.add([one._replace(caller=f"c{n % 50}", path="/" + word) for n, word in enumerate(words)])
     rows = traffic.rows(101)
     assert len(rows) <= 21
     assert sum(row.denied for row in rows) == 500
@@ -108,6 +106,6 @@ def test_the_newest_policy_version_is_known() -> None:
 def test_a_call_that_was_counted_while_it_was_open_is_not_counted_again() -> None:
     traffic = Traffic(60)
     ended = record(line(t="100"))
-    traffic.add([replace(ended, open=True), ended])
+    traffic.add([ended._replace(open=True), ended])
     row = only(traffic, 101)
     assert (row.allowed, row.p50) == (1, None)
