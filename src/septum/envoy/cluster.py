@@ -14,6 +14,7 @@ from envoy.config.endpoint.v3.endpoint_components_pb2 import Endpoint, LbEndpoin
 from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
 from envoy.extensions.http.header_formatters.preserve_case.v3.preserve_case_pb2 import PreserveCaseFormatterConfig
 from envoy.extensions.upstreams.http.v3.http_protocol_options_pb2 import HttpProtocolOptions as UpstreamOptions
+from envoy.type.v3.percent_pb2 import Percent
 from google.protobuf.wrappers_pb2 import UInt32Value
 
 from septum.envoy import names
@@ -36,6 +37,8 @@ def workload_cluster(target: Workload) -> Any:
         cluster.typed_extension_protocol_options[_UPSTREAM_OPTIONS].CopyFrom(pack(_http_options(target)))
     if target.health:
         cluster.health_checks.append(_health_check(target))
+        # Envoy's panic mode would go on sending to a workload whose probe fails, so that the probe meant nothing.
+        cluster.common_lb_config.healthy_panic_threshold.CopyFrom(Percent(value=0))
     return cluster
 
 
