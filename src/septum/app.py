@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import logging
 import signal
 import sys
@@ -86,6 +87,8 @@ async def _run(settings: Settings) -> int:
         records = Records(directory, lambda: _trust_domain(plane), History(state, plane), writer)
         stack.push_async_callback(records.finish)
         await _serve(settings, Service(plane, state, fleet, records.status, log.info), fleet, stack)
+        gc.collect()
+        gc.freeze()  # what is here now stays; see Service.apply
         log.info("ready", node=settings.node, version=plane.policy.version if plane.policy else "")
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(records.run()), group.create_task(plane.run())]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 
 from septum.model.diagnostic import Diagnostic, Severity, Span
@@ -28,18 +28,32 @@ def every_host(address: Address) -> bool:
 
 def address_clashes(listening: Iterable[Listening]) -> Iterator[Diagnostic]:
     """Everything that listens where something before it does."""
-    by_port: dict[int, list[Listening]] = {}
+    by_port: dict[int, _Port] = {}
     for one in listening:
-        other = next((other for other in by_port.get(one.address.port, ()) if _overlap(one, other)), None)
+        other = by_port.setdefault(one.address.port, _Port()).take(one)
         if other is not None:
             message = f"{one.what} ({one.address}) clashes with {other.what} ({other.address})"
             help = "give one of them another port"
             yield Diagnostic(ADDRESS_CLASH, message, one.span, f"the other is at {other.span.place}", help)
-        by_port.setdefault(one.address.port, []).append(one)
 
 
-def _overlap(one: Listening, other: Listening) -> bool:
-    return one.address.host == other.address.host or every_host(one.address) or every_host(other.address)
+@dataclass(slots=True)
+class _Port:
+    """What listens at one port: the first thing at each host, the first of all, and the first that takes every host."""
+
+    hosts: dict[str, Listening] = field(default_factory=dict)
+    first: Listening | None = None
+    everywhere: Listening | None = None
+
+    def take(self, one: Listening) -> Listening | None:
+        """Add one; returns what was there before it and gets in its way."""
+        every = every_host(one.address)
+        other = self.first if every else self.hosts.get(one.address.host) or self.everywhere
+        self.hosts.setdefault(one.address.host, one)
+        self.first = self.first or one
+        if every:
+            self.everywhere = self.everywhere or one
+        return other
 
 
 def authority_clashes(mesh: Mesh) -> Iterator[Diagnostic]:
