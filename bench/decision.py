@@ -28,7 +28,7 @@ from septum.policy.load import load
 CALLERS = 100
 CONNECTIONS = 10
 BACKEND = 250
-GOAL = 1.1
+GOAL, GROWTH = 1.1, 1.1
 
 Make = Callable[[Policy, int], Resources]
 
@@ -167,6 +167,9 @@ def _report(chosen: Sequence[Variant], rounds: int, count: int) -> Report:
     for variant in chosen:
         base = by_group[variant.base].micros if variant.base is not None else None
         rows.append(_row(variant, base))
+    few, most = (next((v for v in chosen if v.make is ours and v.rules == rules), None) for rules in (10, 10_000))
+    if few and most:
+        rows.append(_growth(few, most))
     how = (
         f"CPU time (user and system, all threads) of the proxy's process, divided by the requests: {count} of them a "
         f"round, {rounds} rounds over all variants in turn (a fifth of the requests for the longest list).",
@@ -185,11 +188,21 @@ def _report(chosen: Sequence[Variant], rounds: int, count: int) -> Report:
     return Report("CPU of a decision (µs a request)", ("min", "median", "min x", "median x"), tuple(rows), how)
 
 
+def _growth(few: Variant, most: Variant) -> Row:
+    of_min, of_rounds = _ratios(most.micros, few.micros)
+    goal = Goal(f"≤ {GROWTH}x", max(of_min, of_rounds) <= GROWTH)
+    return Row("growth from 10 to 10,000 rules", ("", "", f"{of_min:.2f}", f"{of_rounds:.2f}"), goal)
+
+
 def _row(variant: Variant, base: Sequence[float] | None) -> Row:
     cells = spread(variant.micros)
     if base is None:
         return Row(variant.label, (*cells, "", ""))
-    of_min = min(variant.micros) / min(base)
-    of_rounds = median(own / none for own, none in zip(variant.micros, base, strict=True))
+    of_min, of_rounds = _ratios(variant.micros, base)
     goal = Goal(f"≤ {GOAL}x", max(of_min, of_rounds) <= GOAL) if variant.make in (ours, _ours_unrecorded) else None
     return Row(variant.label, (*cells, f"{of_min:.2f}", f"{of_rounds:.2f}"), goal)
+
+
+def _ratios(own: Sequence[float], base: Sequence[float]) -> tuple[float, float]:
+    """Of the minima, and the median of those within each round."""
+    return min(own) / min(base), median(one / other for one, other in zip(own, base, strict=True))

@@ -24,6 +24,7 @@ from typing import Any
 import psutil
 from answers import Answer, Result
 from ports import Port
+from proxy import with_results
 from up_process import Up
 from waiting import until
 
@@ -168,7 +169,7 @@ class Mesh:
             lines = (self.state / "records" / "decisions.jsonl").read_text().splitlines(keepends=True)
         except FileNotFoundError:
             return []
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        return [with_results(json.loads(line)) for line in lines if line.endswith("\n")]
 
     def records(self, **wanted: Any) -> list[dict[str, Any]]:
         """The lines about calls that have ended, with these fields."""

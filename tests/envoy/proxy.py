@@ -21,6 +21,7 @@ import grpc
 
 from septum.envoy.bootstrap import Start, bootstrap
 from septum.envoy.compile import Compiler, Node
+from septum.envoy.names import DENIALS
 from septum.model.mesh import Address
 from septum.model.policy import Policy
 from septum.node.binary import command, find_envoy
@@ -134,11 +135,20 @@ class Proxy:
         self._read += len(whole)
         for line in whole.splitlines():
             record = json.loads(line)
+            with_results(record)
             self.lines.append(record)
             self.records[record.get("id", f"line {len(self.lines)}")] = record
 
     def _call(self, work: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(DEADLINE + 5)
+
+
+def with_results(record: dict[str, Any]) -> dict[str, Any]:
+    """A line with `er` and `sr`, what the enforced and the shadow action amount to."""
+    for action, result in (("ep", "er"), ("sp", "sr")):
+        if action in record:
+            record[result] = "denied" if record[action] in DENIALS else "allowed"
+    return record
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

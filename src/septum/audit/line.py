@@ -30,9 +30,7 @@ class Line(msgspec.Struct, frozen=True, gc=False):
     upgrade: str | None = None
     mode: str | None = None
     slice: str | None = None
-    er: str | None = None
     ep: str | None = None
-    sr: str | None = None
     sp: str | None = None
     code: Count | None = None
     flags: str | None = None

@@ -11,9 +11,9 @@ from septum.model.decision import Effect
 from septum.model.mesh import Mode
 from septum.model.operation import ConnectOperation, GrpcOperation, HttpOperation, Operation, RefusedOperation
 
-# Ids that no rule can have (see `envoy/names.py`): Septum's own actions.
-_INTERNAL = ("septum.", "~septum.")
-_TUNNEL = "~septum.tunnel"
+# Ids that no rule can have (see `envoy/names.py`): Septum's own actions. All but these two are denials.
+_INTERNAL = "septum."
+_OBSERVE, _TUNNEL = "septum.observe", "septum.tunnel"
 
 ALLOW, DENY = str(Effect.ALLOW), str(Effect.DENY)
 
@@ -35,25 +35,25 @@ class Outcome:
 
 
 def outcome(line: Line) -> Outcome:
-    """Read the results of the RBAC filter; what it did not allow is a denial."""
-    if line.er is None:
+    """Read which action the RBAC filter ended in; what it did not allow is a denial."""
+    if line.ep is None:
         if line.up is not None or line.details == "via_upstream":
             return Outcome(ALLOW, DENY, unasked=True)
         return Outcome(DENY, DENY, refused=refusal(line.details or ""))
-    return _asked(line.er, line.ep, line.sr, line.sp, line.mode)
+    return _asked(line.ep, line.sp, line.mode)
 
 
 @lru_cache(4096)
-def _asked(result: str, by: str | None, shadow: str | None, shadow_by: str | None, mode: str | None) -> Outcome:
-    if result != "allowed":
-        return Outcome(DENY, DENY)
-    if mode != Mode.OBSERVE:
-        return Outcome(ALLOW, ALLOW, _rule(by), tunnel=by == _TUNNEL)
-    return Outcome(ALLOW, ALLOW, _rule(shadow_by)) if shadow == "allowed" else Outcome(ALLOW, DENY)
+def _asked(by: str, shadow_by: str | None, mode: str | None) -> Outcome:
+    if by == _TUNNEL:
+        return Outcome(ALLOW, ALLOW, tunnel=True)
+    if by == _OBSERVE and mode == Mode.OBSERVE:
+        return Outcome(ALLOW, ALLOW, shadow_by or "") if _is_rule(shadow_by) else Outcome(ALLOW, DENY)
+    return Outcome(ALLOW, ALLOW, by) if _is_rule(by) else Outcome(DENY, DENY)
 
 
-def _rule(policy_id: str | None) -> str:
-    return "" if policy_id is None or policy_id.startswith(_INTERNAL) else policy_id
+def _is_rule(action: str | None) -> bool:
+    return action is not None and not action.startswith(_INTERNAL)
 
 
 def protocol(line: Line) -> str:

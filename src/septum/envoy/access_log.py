@@ -12,20 +12,17 @@ from envoy.config.accesslog.v3.accesslog_pb2 import (
     AccessLog,
     AccessLogFilter,
     ComparisonFilter,
-    MetadataFilter,
+    HeaderFilter,
     OrFilter,
     StatusCodeFilter,
 )
 from envoy.config.core.v3.base_pb2 import RuntimeUInt32
 from envoy.config.core.v3.substitution_format_string_pb2 import JsonFormatOptions, SubstitutionFormatString
+from envoy.config.route.v3.route_components_pb2 import HeaderMatcher
 from envoy.extensions.access_loggers.file.v3.file_pb2 import FileAccessLog
 from envoy.extensions.access_loggers.stats.v3.stats_pb2 import Config as StatsLog
-from envoy.type.matcher.v3.metadata_pb2 import MetadataMatcher
-from envoy.type.matcher.v3.regex_pb2 import RegexMatcher
-from envoy.type.matcher.v3.string_pb2 import StringMatcher
-from envoy.type.matcher.v3.value_pb2 import ValueMatcher
 from google.protobuf.struct_pb2 import Struct
-from google.protobuf.wrappers_pb2 import BoolValue, UInt64Value
+from google.protobuf.wrappers_pb2 import UInt64Value
 
 from septum.envoy import names
 from septum.envoy.wire import pack
@@ -51,9 +48,7 @@ FIELDS = {
     "upgrade": "%REQ(UPGRADE)%",
     "mode": f"%{_ROUTE}mode)%",
     "slice": f"%{_ROUTE}slice)%",
-    "er": f"%{_RBAC}enforced_engine_result)%",
     "ep": f"%{_RBAC}enforced_effective_policy_id)%",
-    "sr": f"%{_RBAC}shadow_engine_result)%",
     "sp": f"%{_RBAC}shadow_effective_policy_id)%",
     "code": "%RESPONSE_CODE%",
     "flags": "%RESPONSE_FLAGS%",
@@ -93,17 +88,18 @@ def loggers(path: str) -> list[Any]:
 
 
 def _not_a_tunnel() -> Any:
-    """A tunnel that opened is no call of a target: the requests inside it are, and each is logged by itself."""
-    path = [MetadataMatcher.PathSegment(key="enforced_effective_policy_id")]
-    # The filter ignores `MetadataMatcher.invert` and RE2 has no negation, hence the mark that no rule id starts with.
-    regex = RegexMatcher(regex=f"[^{names.TUNNEL[0]}].*")
-    value = ValueMatcher(string_match=StringMatcher(safe_regex=regex))
-    matcher = MetadataMatcher(filter=names.RBAC_FILTER, path=path, value=value)
-    other = MetadataFilter(matcher=matcher, match_if_key_not_found=BoolValue(value=True))
+    """A tunnel that opened is no call of a target: the requests inside it are, and each is logged by itself.
+
+    The route of tunnels marks them by a header, which no client can set. One that failed is logged.
+    """
+    mark = HeaderMatcher(name=names.TUNNEL_HEADER, present_match=True, invert_match=True)
     failed = StatusCodeFilter(
         comparison=ComparisonFilter(
             op=ComparisonFilter.GE, value=RuntimeUInt32(default_value=400, runtime_key="septum.tunnel_failed")
         )
     )
-    either = [AccessLogFilter(metadata_filter=other), AccessLogFilter(status_code_filter=failed)]
+    either = [
+        AccessLogFilter(header_filter=HeaderFilter(header=mark)),
+        AccessLogFilter(status_code_filter=failed),
+    ]
     return AccessLogFilter(or_filter=OrFilter(filters=either))

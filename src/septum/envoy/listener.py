@@ -59,7 +59,7 @@ _LOG_OPTIONS = HttpConnectionManager.HcmAccessLogOptions(access_log_flush_interv
 _ALONE = BoolValue(value=False)
 # Headers by which a client could claim to be somebody, or somewhere, that it is not. Envoy strips `x-envoy-*` and
 # `x-forwarded-client-cert` by itself.
-_CLAIMS = ("x-forwarded-for", "x-real-ip", "forwarded")
+_CLAIMS = ("x-forwarded-for", "x-real-ip", "forwarded", names.TUNNEL_HEADER)
 
 
 def outbound_listener(mesh: Mesh, caller: Workload, address: Address, decisions: str) -> Any:

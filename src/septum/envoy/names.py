@@ -17,11 +17,14 @@ DENY = "septum.deny"
 HEALTH = "septum.health"
 OBSERVE = "septum.observe"
 UPGRADE = "septum.upgrade"
-# Marked, so that a log filter without negation can tell it from everything else.
-TUNNEL = "~septum.tunnel"
+TUNNEL = "septum.tunnel"
+# Every denial; any other action of these names allows.
+DENIALS = frozenset({DENY, HEALTH, UPGRADE})
 
 # Set by each listener over whatever a client sends, and never forwarded: the cluster that leads back inside.
 INSIDE_HEADER = "x-septum-inside"
+# Set by the route of tunnels, and taken from clients: what carries it is not logged, unless it fails.
+TUNNEL_HEADER = "x-septum-tunnel"
 
 CONTROL_CLUSTER = "septum.control"
 

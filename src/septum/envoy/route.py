@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from envoy.config.core.v3.base_pb2 import DataSource, Metadata
+from envoy.config.core.v3.base_pb2 import DataSource, HeaderValue, HeaderValueOption, Metadata
 from envoy.config.route.v3.route_components_pb2 import DirectResponseAction, Route, RouteAction, RouteMatch, VirtualHost
 from envoy.config.route.v3.route_pb2 import RouteConfiguration
 from envoy.config.route.v3.scoped_route_pb2 import ScopedRouteConfiguration
@@ -19,6 +19,10 @@ from septum.model.policy import Rule
 
 _ANY_PATH = RouteMatch(prefix="/")
 _CONNECT = RouteMatch(connect_matcher=RouteMatch.ConnectMatcher())
+_MARK = HeaderValueOption(
+    header=HeaderValue(key=names.TUNNEL_HEADER, value="1"),
+    append_action=HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD,
+)
 _TERMINATE = RouteAction.UpgradeConfig(upgrade_type="CONNECT", connect_config=RouteAction.UpgradeConfig.ConnectConfig())
 
 
@@ -47,6 +51,7 @@ def _http(mesh: Mesh, target: Workload, policy: Any) -> list[Any]:
     """A CONNECT leads back inside, where each request in the tunnel is decided; everything else is decided here."""
     into = RouteAction(cluster_header=names.INSIDE_HEADER, timeout=seconds(0), upgrade_configs=[_TERMINATE])
     tunnel = Route(name=names.TUNNEL, match=_CONNECT, route=into, typed_per_filter_config=_rbac(rbac.tunnel()))
+    tunnel.request_headers_to_add.append(_MARK)
     to_target = RouteAction(
         cluster=target.name,
         timeout=seconds(target.timeouts.request),

@@ -155,7 +155,7 @@ def test_what_reached_an_upstream_without_a_decision_is_a_disagreement() -> None
 
 
 def test_a_tunnel_that_failed_is_no_disagreement() -> None:
-    got = record(line(ep="~septum.tunnel", method="CONNECT", code=503))
+    got = record(line(ep="septum.tunnel", method="CONNECT", code=503))
     assert (got.decision, got.rule, got.reason) == ("allow", "", "the tunnel into the proxy failed")
 
 
