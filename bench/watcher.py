@@ -13,7 +13,7 @@ from bench.network import Address
 from bench.processes import BenchError
 
 # Seconds between a response and the next request, so that the client leaves something of two cores to the others.
-PAUSE = 0.0002
+PAUSE = 0.001
 
 
 class Watcher:

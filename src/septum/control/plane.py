@@ -59,6 +59,7 @@ class Applied:
 class _Enforced:
     policy: Policy
     snapshot: Snapshot
+    outbound: Mapping[str, Address]
 
 
 class Plane:
@@ -90,8 +91,8 @@ class Plane:
         """Workload → where its outbound listener opens."""
         if self._current is None:
             return {}
-        kept = {name: Address.parse(text) for name, text in self._state.outbound().items()}
-        return {name: w.outbound or kept[name] for name, w in self._current.policy.mesh.workloads.items()}
+        workloads = self._current.policy.mesh.workloads
+        return {name: w.outbound or self._current.outbound[name] for name, w in workloads.items()}
 
     def restore(self) -> bool:
         """Take up the version that was enforced before; False when there is none. Raises ValueError for a bad one."""
@@ -188,13 +189,20 @@ class Plane:
         return next(status for status in self._fleet.status() if status.node == self._node)
 
     def _compiled(self, policy: Policy) -> _Enforced:
+        current = self._current
+        same = current is not None and policy.mesh is current.policy.mesh
+        outbound = current.outbound if current is not None and same else self._placed(policy.mesh)
+        snapshot = self._compiler.compile(policy, Node(self._node, outbound, self._decisions))
+        return _Enforced(policy, snapshot, outbound)
+
+    def _placed(self, mesh: Mesh) -> Mapping[str, Address]:
+        """An outbound address for every workload that has none of its own: the one it had, if it can be."""
         kept = {name: Address.parse(text) for name, text in self._state.outbound().items()}
-        picked = self._pick_outbound(policy.mesh, kept)
+        picked = self._pick_outbound(mesh, kept)
         for name, address in picked.items():
             if kept.get(name) != address:
                 self._state.set_outbound(name, str(address))
-        node = Node(self._node, picked, self._decisions)
-        return _Enforced(policy, self._compiler.compile(policy, node))
+        return picked
 
 
 def _changed(before: Snapshot | None, after: Snapshot) -> tuple[tuple[str, str], ...]:

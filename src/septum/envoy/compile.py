@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -19,6 +19,8 @@ LISTENER = "type.googleapis.com/envoy.config.listener.v3.Listener"
 CLUSTER = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
 ROUTE = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
 SCOPE = "type.googleapis.com/envoy.config.route.v3.ScopedRouteConfiguration"
+
+Resources = dict[str, dict[str, Resource]]
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,11 @@ class _Group:
     references: tuple[tuple[str, Reference], ...]
     digest: bytes
 
+    @property
+    def names(self) -> list[tuple[str, str]]:
+        """Type and name of each resource."""
+        return [(type_url, made.name) for type_url, made in self.resources]
+
 
 @dataclass
 class Compiler:
@@ -48,19 +55,20 @@ class Compiler:
     """
 
     _kept: dict[str, _Group] = field(default_factory=dict)
+    _resources: Resources = field(default_factory=dict)
 
     def compile(self, policy: Policy, node: Node) -> Snapshot:
         """The snapshot, linted. Raises LintError when a resource would be open by omission: that is a bug of ours."""
+        before = self._kept
         self._kept = {name: self._group(policy, workload, node) for name, workload in policy.mesh.workloads.items()}
-        resources: dict[str, dict[str, Resource]] = {CLUSTER: {}, LISTENER: {}, ROUTE: {}, SCOPE: {}}
         digest = sha256(policy.version.encode())
         for group in self._kept.values():
             digest.update(group.digest)
-            for type_url, made in group.resources:
-                resources[type_url][made.name] = made
-        known = {"cluster": resources[CLUSTER].keys(), "route": resources[ROUTE].keys()}
-        consistent((reference for group in self._kept.values() for reference in group.references), known)
-        return Snapshot(digest.hexdigest()[:16], resources)
+        changed = [group for name, group in self._kept.items() if before.get(name) is not group]
+        self._resources = _patched(self._resources, changed) if _same_names(before, self._kept) else _merged(self._kept)
+        known = {"cluster": self._resources[CLUSTER].keys(), "route": self._resources[ROUTE].keys()}
+        consistent((reference for group in changed for reference in group.references), known)
+        return Snapshot(digest.hexdigest()[:16], self._resources)
 
     def _group(self, policy: Policy, workload: Workload, node: Node) -> _Group:
         mesh, rules = policy.mesh, policy.rules_to[workload.name]
@@ -69,6 +77,31 @@ class Compiler:
         key = (workload, rules, mesh.mode(workload), mesh.trust_domain, address, node.decisions, dialled)
         kept = self._kept.get(workload.name)
         return kept if kept is not None and kept.key == key else _built(policy, workload, address, node.decisions, key)
+
+
+def _same_names(before: Mapping[str, _Group], after: Mapping[str, _Group]) -> bool:
+    """Whether both hold the same resources by name and order, so that nothing comes or goes."""
+    if list(before) != list(after):
+        return False
+    return all(old is after[name] or old.names == after[name].names for name, old in before.items())
+
+
+def _patched(resources: Resources, changed: Iterable[_Group]) -> Resources:
+    """The resources with what changed. A type in which nothing did keeps its mapping, and nobody need look into it."""
+    patched = dict(resources)
+    for type_url, made in (entry for group in changed for entry in group.resources):
+        if patched[type_url][made.name] != made:
+            if patched[type_url] is resources[type_url]:
+                patched[type_url] = dict(resources[type_url])
+            patched[type_url][made.name] = made
+    return patched
+
+
+def _merged(groups: Mapping[str, _Group]) -> Resources:
+    resources: Resources = {CLUSTER: {}, LISTENER: {}, ROUTE: {}, SCOPE: {}}
+    for type_url, made in (entry for group in groups.values() for entry in group.resources):
+        resources[type_url][made.name] = made
+    return resources
 
 
 def _built(policy: Policy, workload: Workload, address: Address, decisions: str, key: object) -> _Group:
