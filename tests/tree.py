@@ -54,10 +54,22 @@ def _matched(matcher: Any, inputs: Inputs) -> Any:
 
 
 def _holds(predicate: Any, inputs: Inputs) -> bool:
+    if predicate.HasField("and_matcher"):
+        return all(_holds(part, inputs) for part in predicate.and_matcher.predicate)
     single = predicate.single_predicate
     value = inputs.get(single.input.name)
-    regex = single.value_match.safe_regex.regex.replace(r"\C", r"[\s\S]")
-    return value is not None and re.fullmatch(regex, value) is not None
+    if value is None:
+        return False
+    matcher = single.value_match
+    match matcher.WhichOneof("match_pattern"):
+        case "safe_regex":
+            return re.fullmatch(matcher.safe_regex.regex.replace(r"\C", r"[\s\S]"), value) is not None
+        case "contains":
+            return matcher.contains in value
+        case "prefix":
+            return value.startswith(matcher.prefix)
+        case kind:
+            raise AssertionError(kind)
 
 
 @lru_cache(maxsize=64)

@@ -30,32 +30,43 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Behind:
+    """What stands behind a prefix: regexes with their rules in policy order, and the rule that takes all the rest."""
+
+    regexes: tuple[tuple[str, str], ...]
+    rest: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PathPlan:
-    """`exact` and `prefixes` are lookups on the raw `:path`; `lists` has regexes in policy order by literal prefix."""
+    """`exact` and `prefixes` are lookups on the raw `:path`; `lists` is what stands behind each literal prefix."""
 
     exact: dict[str, Outcome]
     prefixes: dict[str, Outcome]
-    lists: dict[str, tuple[tuple[str, str], ...]]
+    lists: dict[str, Behind]
 
 
 def plan_paths(target: Workload, patterns: Sequence[tuple[HttpPattern, str]]) -> PathPlan:
-    """Lay out the patterns (with their rule ids, in policy order) that one caller and method may use on the target."""
+    """Lay out the patterns (with their rule ids, in policy order) that one caller and method may use on the target.
+
+    Paths with parameters are not told apart here: where the target does not take them, they are denied before.
+    """
     if target.ignore_case:
-        return PathPlan({}, {}, {"/": tuple((regex_of(p, target), rule) for p, rule in patterns)})
-    ranked = [_Ranked(rank, pattern, rule) for rank, (pattern, rule) in enumerate(patterns)]
+        return PathPlan({}, {}, {"/": Behind(tuple((regex_of(p, target), rule) for p, rule in patterns))})
     by_prefix: dict[str, list[_Ranked]] = {}
     by_literal: dict[str, list[_Ranked]] = {}
-    for entry in ranked:
-        literal = entry.pattern.path.literal
-        group, key = (by_prefix, _key(entry.pattern)) if literal is None else (by_literal, literal)
+    fixed = {target.health} if target.health else set()
+    for rank, (pattern, rule) in enumerate(patterns):
+        entry, literal = _Ranked(rank, pattern, rule), pattern.path.literal
+        group, key = (by_prefix, _key(pattern)) if literal is None else (by_literal, literal)
         group.setdefault(key, []).append(entry)
-    fixed = by_literal.keys() | ({target.health} if target.health else set())
+        fixed |= {literal} if literal is not None else {key[:-1]} if _is_prefix(pattern) and key != "/" else set()
     exact = {
-        path: _first(target, path, [*by_literal.get(path, ()), *_behind(path, by_prefix)]) for path in sorted(fixed)
+        path: outcome
+        for path in sorted(fixed)
+        if (outcome := _first(target, path, [*by_literal.get(path, ()), *_behind(f"{path}/", by_prefix)])) is not None
     }
-    lists = {
-        key: tuple((regex_of(e.pattern, target), e.rule) for e in _behind(key, by_prefix)) for key in sorted(by_prefix)
-    }
+    lists = {key: _list_behind(target, _behind(key, by_prefix)) for key in sorted(by_prefix)}
     return PathPlan(exact, {f"{path}?": outcome for path, outcome in exact.items()}, lists)
 
 
@@ -77,17 +88,32 @@ def _behind(path: str, by_prefix: Mapping[str, list[_Ranked]]) -> list[_Ranked]:
     return sorted(entry for start in starts if start in by_prefix for entry in by_prefix[start])
 
 
-def _first(target: Workload, path: str, candidates: Iterable[_Ranked]) -> Outcome:
+def _first(target: Workload, path: str, candidates: Iterable[_Ranked]) -> Outcome | None:
     """What decides a path that is spelled out: the first pattern that covers it, or the denial of a health path."""
     for entry in sorted(candidates):
         if path_covers(entry.pattern, target, path):
             return Outcome(entry.rule, allow=True)
-    return Outcome(HEALTH, allow=False)
+    return Outcome(HEALTH, allow=False) if path == target.health else None
+
+
+def _list_behind(target: Workload, entries: Iterable[_Ranked]) -> Behind:
+    regexes: list[tuple[str, str]] = []
+    for entry in entries:
+        if _is_prefix(entry.pattern):
+            return Behind(tuple(regexes), entry.rule)
+        regexes.append((regex_of(entry.pattern, target), entry.rule))
+    return Behind(tuple(regexes))
+
+
+def _is_prefix(pattern: HttpPattern) -> bool:
+    """Whether the pattern is a literal with `/**`, which needs no regex."""
+    return pattern.path.tail and None not in pattern.path.segments
 
 
 def _key(pattern: HttpPattern) -> str:
-    """Every path the pattern matches starts with this."""
-    return pattern.path.literal_prefix or "/"
+    """Every path below the pattern's literal part starts with this; it ends in a slash."""
+    prefix = pattern.path.literal_prefix
+    return prefix if prefix.endswith("/") else prefix + "/"
 
 
 def regex_of(pattern: HttpPattern, target: Workload) -> str:

@@ -19,7 +19,7 @@ from xds.type.matcher.v3.regex_pb2 import RegexMatcher
 from xds.type.matcher.v3.string_pb2 import StringMatcher
 
 from septum.envoy import names
-from septum.envoy.paths import Outcome, PathPlan, plan_paths, regex_of
+from septum.envoy.paths import Behind, Outcome, PathPlan, plan_paths, regex_of
 from septum.envoy.wire import matching
 from septum.model.mesh import Mesh, Mode, Protocol, Workload
 from septum.model.operation import HttpPattern, PathPattern
@@ -76,7 +76,7 @@ def _target_tree(mesh: Mesh, target: Workload, rules: Sequence[Rule]) -> Any:
         if key not in shared:
             shared[key] = _connect(own) if target.protocol is Protocol.TCP else _nested(_by_method(target, own))
         branches[str(mesh.spiffe(caller))] = shared[key]
-    tree = _exact(_CALLER, branches)
+    tree = _readable(target, _exact(_CALLER, branches))
     if target.websocket or target.protocol is Protocol.TCP or mesh.mode(target) is Mode.ENFORCE:
         return tree
     # Envoy itself refuses an undeclared upgrade where the target is enforced; an observed one only notes it.
@@ -101,15 +101,24 @@ def _by_method(target: Workload, rules: Sequence[Rule]) -> Any:
         if key not in shared:
             shared[key] = _nested(_path_tree(target, plan_paths(target, patterns)))
         branches[method] = shared[key]
-    tree = _exact(_METHOD, branches)
-    if not target.path_parameters:  # the patterns themselves keep `;` out
+    return _exact(_METHOD, branches)
+
+
+def _readable(target: Workload, tree: Any) -> Any:
+    """The tree, behind the denial of paths that have no safe reading (`unreadable` in `decide`).
+
+    Few requests hold a `;`, so that is asked first, and where it stands only then.
+    """
+    if target.protocol is not Protocol.HTTP:
         return tree
-    return _list([(_regex(_PATH, r"[^?]*/\.{1,2};\C*"), _DENY)], _nested(tree))
+    where = r"[^?]*/\.{1,2};\C*" if target.path_parameters else r"[^?;]*;\C*"
+    both = Matcher.MatcherList.Predicate.PredicateList(predicate=[_string(_PATH, contains=";"), _regex(_PATH, where)])
+    return _list([(Matcher.MatcherList.Predicate(and_matcher=both), _DENY)], _nested(tree))
 
 
 def _path_tree(target: Workload, plan: PathPlan) -> Any:
     prefixes = {prefix: _on_match(outcome) for prefix, outcome in plan.prefixes.items()}
-    prefixes |= {prefix: _nested(_regexes(target, leaves)) for prefix, leaves in plan.lists.items()}
+    prefixes |= {prefix: _below(target, prefix, behind) for prefix, behind in plan.lists.items()}
     below = Matcher(
         matcher_tree=Matcher.MatcherTree(input=_PATH, prefix_match_map=Matcher.MatcherTree.MatchMap(map=prefixes)),
         on_no_match=_DENY,
@@ -121,17 +130,24 @@ def _path_tree(target: Workload, plan: PathPlan) -> Any:
     return _exact(_PATH, {path: _on_match(outcome) for path, outcome in plan.exact.items()}, _nested(below))
 
 
-def _regexes(target: Workload, leaves: Iterable[tuple[str, str]]) -> Any:
+def _below(target: Workload, prefix: str, behind: Behind) -> Any:
+    """What a path that starts with the prefix may be allowed by."""
+    if behind.rest is not None and not behind.regexes:
+        return _on_match(Outcome(behind.rest, allow=True))
+    rows = _regexes(target, behind.regexes)
+    if behind.rest is not None:
+        rows.append((_string(_PATH, prefix=prefix), _on_match(Outcome(behind.rest, allow=True))))
+    return _nested(_list(rows, _DENY))
+
+
+def _regexes(target: Workload, leaves: Sequence[tuple[str, str]]) -> list[tuple[Any, Any]]:
     rows = [(_regex(_PATH, regex), _on_match(Outcome(rule, allow=True))) for regex, rule in leaves]
-    if target.ignore_case and target.health:
-        health = HttpPattern(target.health, (), PathPattern.parse(target.health))
-        spelled_out = [row for row, (regex, _) in zip(rows, leaves, strict=True) if regex == regex_of(health, target)]
-        rows = [
-            *spelled_out,
-            (_regex(_PATH, regex_of(health, target)), _on_match(Outcome(names.HEALTH, allow=False))),
-            *rows,
-        ]
-    return _list(rows, _DENY)
+    if not (target.ignore_case and target.health):
+        return rows
+    health = HttpPattern(target.health, (), PathPattern.parse(target.health))
+    probed = regex_of(health, target)
+    spelled_out = [row for row, (regex, _) in zip(rows, leaves, strict=True) if regex == probed]
+    return [*spelled_out, (_regex(_PATH, probed), _on_match(Outcome(names.HEALTH, allow=False))), *rows]
 
 
 def _nested(matcher: Any) -> Any:
@@ -148,7 +164,11 @@ def _exact(on: Any, branches: Mapping[str, Any], otherwise: Any = _DENY) -> Any:
 
 
 def _regex(on: Any, regex: str) -> Any:
-    matcher = StringMatcher(safe_regex=RegexMatcher(google_re2=_RE2, regex=regex))
+    return _string(on, safe_regex=RegexMatcher(google_re2=_RE2, regex=regex))
+
+
+def _string(on: Any, **how: Any) -> Any:
+    matcher = StringMatcher(**how)
     single = Matcher.MatcherList.Predicate.SinglePredicate(input=on, value_match=matcher)
     return Matcher.MatcherList.Predicate(single_predicate=single)
 

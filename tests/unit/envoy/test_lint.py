@@ -140,7 +140,8 @@ def _no_fall_through(route: Any) -> None:
 
 def _no_fall_through_below(route: Any) -> None:
     per_route = _rbac_of(route)
-    for branch in per_route.rbac.matcher.matcher_tree.exact_match_map.map.values():
+    by_caller = per_route.rbac.matcher.on_no_match.matcher.matcher_tree
+    for branch in by_caller.exact_match_map.map.values():
         branch.matcher.ClearField("on_no_match")
     _put(route, per_route)
 
