@@ -22,10 +22,8 @@ from septum.cli.place import mesh_dir, state_dir
 from septum.cli.traffic_table import Space, view
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import RenderableType
 
-# Columns where no terminal says how many there are.
-_WIDE = 200
 
 _SORTS: dict[str, Callable[[PathRow], tuple[object, ...]]] = {
     "rate": lambda row: (-row.rate,),
@@ -57,7 +55,7 @@ def command(above: Path | None, window: int, sort: str, once: bool, as_json: boo
         if as_json:
             click.echo(json.dumps(source.json(), indent=2))
         elif once or not sys.stdout.isatty():
-            screen = _screen()
+            screen = console()
             screen.print(source.view(Space(screen.width)))
         else:
             _live(source)
@@ -103,16 +101,10 @@ class Source:
             self.traffic.add(row.record for row in rows)
 
 
-def _screen() -> Console:
-    from rich.console import Console
-
-    return console() if sys.stdout.isatty() else Console(width=_WIDE, highlight=False)
-
-
 def _live(source: Source) -> None:
     from rich.live import Live
 
-    screen = _screen()
+    screen = console()
 
     def render() -> RenderableType:
         return source.view(Space(screen.width, screen.height))
