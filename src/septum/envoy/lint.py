@@ -7,6 +7,7 @@ and a route to a cluster that does not exist. None of them passes here.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 from envoy.config.listener.v3.listener_pb2 import Listener
@@ -55,9 +56,8 @@ def _listener(listener: Any) -> Iterator[Reference]:
     for chain in listener.filter_chains:
         last = chain.filters[-1].typed_config
         if last.Is(HttpConnectionManager.DESCRIPTOR):
-            manager = HttpConnectionManager()
-            last.Unpack(manager)
-            _manager(listener.name, manager)
+            if fault := _manager_fault(last.value):
+                raise LintError(f"listener {listener.name}: {fault}")
         elif last.Is(TcpProxy.DESCRIPTOR):
             yield _tcp_proxy(listener.name, last)
         else:
@@ -72,21 +72,23 @@ def _tcp_proxy(listener: str, config: Any) -> Reference:
     return ("cluster", proxy.cluster)
 
 
-def _manager(listener: str, manager: Any) -> None:
+@lru_cache(maxsize=64)
+def _manager_fault(value: bytes) -> str | None:
+    """What is unsafe about a connection manager; remembered, since all of a node's listeners share two."""
+    manager = HttpConnectionManager.FromString(value)
     chain = [http_filter.name for http_filter in manager.http_filters]
     if chain != [names.RBAC_FILTER, names.ROUTER_FILTER]:
-        raise LintError(f"listener {listener}: the filters are {chain}, not RBAC and then the router")
-    if any(http_filter.disabled or http_filter.is_optional for http_filter in manager.http_filters):
-        raise LintError(f"listener {listener}: a filter is disabled or optional")
+        return f"the filters are {chain}, not RBAC and then the router"
     base = RBAC()
-    if not manager.http_filters[0].typed_config.Unpack(base) or not _denies(base.matcher):
-        raise LintError(f"listener {listener}: the base RBAC does not deny by itself")
-    if any(upgrade.filters for upgrade in manager.upgrade_configs):
-        raise LintError(f"listener {listener}: an upgrade replaces the filter chain")
-    if not manager.access_log:
-        raise LintError(f"listener {listener}: decisions would not be recorded")
-    if not (manager.normalize_path.value and manager.merge_slashes):
-        raise LintError(f"listener {listener}: paths are not normalised")
+    faults = {
+        "a filter is disabled or optional": any(f.disabled or f.is_optional for f in manager.http_filters),
+        "the base RBAC does not deny by itself": not manager.http_filters[0].typed_config.Unpack(base)
+        or not _denies(base.matcher),
+        "an upgrade replaces the filter chain": any(upgrade.filters for upgrade in manager.upgrade_configs),
+        "decisions would not be recorded": not manager.access_log,
+        "paths are not normalised": not (manager.normalize_path.value and manager.merge_slashes),
+    }
+    return next((fault for fault, is_there in faults.items() if is_there), None)
 
 
 def _denies(matcher: Any) -> bool:

@@ -64,7 +64,7 @@ _CLAIMS = ("x-forwarded-for", "x-real-ip", "forwarded", names.TUNNEL_HEADER)
 
 def outbound_listener(mesh: Mesh, caller: Workload, address: Address, decisions: str) -> Any:
     """Where the workload's own calls enter, as forward proxy (absolute URI, CONNECT) or by `Host`."""
-    chain = [_caller(mesh, caller), _manager(decisions, inside=names.inside(caller.name))]
+    chain = [_caller(mesh, caller), _manager(decisions, inside=False)]
     return Listener(
         name=names.outbound(caller.name),
         address=socket_address(address),
@@ -75,7 +75,7 @@ def outbound_listener(mesh: Mesh, caller: Workload, address: Address, decisions:
 
 def inside_listener(mesh: Mesh, caller: Workload, decisions: str) -> Any:
     """Where what the workload's tunnels carry is read again, so that each request in them is decided."""
-    chain = [_caller(mesh, caller), _manager(decisions, inside=None)]
+    chain = [_caller(mesh, caller), _manager(decisions, inside=True)]
     return Listener(
         name=names.inside(caller.name),
         internal_listener=Listener.InternalListenerConfig(),
@@ -102,16 +102,25 @@ def dial_listener(caller: Workload, target: Workload, address: Address) -> Any:
 
 
 def _caller(mesh: Mesh, caller: Workload) -> Any:
-    text = SubstitutionFormatString(text_format_source=DataSource(inline_string=str(mesh.spiffe(caller.name))))
-    value = FilterStateValue(object_key=names.CALLER, factory_key="envoy.string", format_string=text)
-    return Filter(name="caller", typed_config=pack(SetFilterState(on_new_connection=[value])))
+    """The one filter in which a workload's listeners differ from those of another."""
+    state = {names.CALLER: str(mesh.spiffe(caller.name)), names.INSIDE: names.inside(caller.name)}
+    values = [
+        FilterStateValue(
+            object_key=key,
+            factory_key="envoy.string",
+            format_string=SubstitutionFormatString(text_format_source=DataSource(inline_string=value)),
+        )
+        for key, value in state.items()
+    ]
+    return Filter(name="caller", typed_config=pack(SetFilterState(on_new_connection=values)))
 
 
-def _manager(decisions: str, inside: str | None) -> Any:
-    """One connection manager: they differ by the way inside alone."""
+@lru_cache(maxsize=8)
+def _manager(decisions: str, *, inside: bool) -> Any:
+    """The connection manager of outbound sockets, or of the inside of tunnels, where no way leads further in."""
     manager = HttpConnectionManager()
     manager.CopyFrom(_common(decisions))
-    manager.early_header_mutation_extensions.append(extension("early", _early(inside)))
+    manager.early_header_mutation_extensions.append(extension("early", _early(inside=inside)))
     return Filter(name="http", typed_config=pack(manager))
 
 
@@ -176,14 +185,12 @@ def _request_id(manager: Any) -> None:
     manager.request_id_extension.CopyFrom(RequestIDExtension(typed_config=pack(packing)))
 
 
-def _early(inside: str | None) -> Any:
+def _early(*, inside: bool) -> Any:
     mutations = [HeaderMutation(remove=name) for name in _CLAIMS]
-    if inside is None:
+    if inside:
         mutations.append(HeaderMutation(remove=names.INSIDE_HEADER))
     else:
-        set_to = HeaderValueOption(
-            header=HeaderValue(key=names.INSIDE_HEADER, value=inside),
-            append_action=HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD,
-        )
-        mutations.append(HeaderMutation(append=set_to))
+        way = HeaderValue(key=names.INSIDE_HEADER, value=f"%FILTER_STATE({names.INSIDE}:PLAIN)%")
+        overwrite = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+        mutations.append(HeaderMutation(append=HeaderValueOption(header=way, append_action=overwrite)))
     return EarlyHeaderMutation(mutations=mutations)

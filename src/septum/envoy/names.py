@@ -10,6 +10,8 @@ ROUTER_FILTER = "envoy.filters.http.router"
 
 # Filter state under which a listener puts the SPIFFE ID of the caller it stands for.
 CALLER = "septum.caller"
+# And the cluster that leads to the inside of its tunnels.
+INSIDE = "septum.inside"
 # Route metadata namespace: target, mode and rules digest, read by the access log.
 METADATA = "septum"
 
