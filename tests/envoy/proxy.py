@@ -19,9 +19,9 @@ from typing import Any
 
 import grpc
 
+from septum.envoy import names
 from septum.envoy.bootstrap import Start, bootstrap
 from septum.envoy.compile import Compiler, Node
-from septum.envoy.names import DENIALS
 from septum.model.mesh import Address
 from septum.model.policy import Policy
 from septum.node.binary import command, find_envoy
@@ -147,7 +147,7 @@ def with_results(record: dict[str, Any]) -> dict[str, Any]:
     """A line with `er` and `sr`, what the enforced and the shadow action amount to."""
     for action, result in (("ep", "er"), ("sp", "sr")):
         if action in record:
-            record[result] = "denied" if record[action] in DENIALS else "allowed"
+            record[result] = "denied" if record[action] in (names.DENY, names.HEALTH, names.UPGRADE) else "allowed"
     return record
 
 

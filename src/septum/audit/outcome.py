@@ -7,13 +7,10 @@ from functools import lru_cache
 
 from septum.audit.line import Line
 from septum.audit.refusals import refusal
+from septum.envoy.names import INTERNAL, OBSERVE, TUNNEL
 from septum.model.decision import Effect
 from septum.model.mesh import Mode
 from septum.model.operation import ConnectOperation, GrpcOperation, HttpOperation, Operation, RefusedOperation
-
-# Ids that no rule can have (see `envoy/names.py`): Septum's own actions. All but these two are denials.
-_INTERNAL = "septum."
-_OBSERVE, _TUNNEL = "septum.observe", "septum.tunnel"
 
 ALLOW, DENY = str(Effect.ALLOW), str(Effect.DENY)
 
@@ -45,15 +42,15 @@ def outcome(line: Line) -> Outcome:
 
 @lru_cache(4096)
 def _asked(by: str, shadow_by: str | None, mode: str | None) -> Outcome:
-    if by == _TUNNEL:
+    if by == TUNNEL:
         return Outcome(ALLOW, ALLOW, tunnel=True)
-    if by == _OBSERVE and mode == Mode.OBSERVE:
+    if by == OBSERVE and mode == Mode.OBSERVE:
         return Outcome(ALLOW, ALLOW, shadow_by or "") if _is_rule(shadow_by) else Outcome(ALLOW, DENY)
     return Outcome(ALLOW, ALLOW, by) if _is_rule(by) else Outcome(DENY, DENY)
 
 
 def _is_rule(action: str | None) -> bool:
-    return action is not None and not action.startswith(_INTERNAL)
+    return action is not None and not action.startswith(INTERNAL)
 
 
 def protocol(line: Line) -> str:

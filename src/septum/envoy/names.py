@@ -15,13 +15,13 @@ INSIDE = "septum.inside"
 # Route metadata namespace: target, mode and rules digest, read by the access log.
 METADATA = "septum"
 
+# Septum's own actions. OBSERVE and TUNNEL allow, all others deny.
+INTERNAL = "septum."
 DENY = "septum.deny"
 HEALTH = "septum.health"
 OBSERVE = "septum.observe"
 UPGRADE = "septum.upgrade"
 TUNNEL = "septum.tunnel"
-# Every denial; any other action of these names allows.
-DENIALS = frozenset({DENY, HEALTH, UPGRADE})
 
 # Set by each listener over whatever a client sends, and never forwarded: the cluster that leads back inside.
 INSIDE_HEADER = "x-septum-inside"
