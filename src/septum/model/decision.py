@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
+from septum.model.claims import NO_TOKEN, Claims
 from septum.model.operation import Operation
 from septum.model.policy import Rule
 
@@ -18,11 +19,15 @@ class Effect(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Who asks whom for what. `caller` and `target` are workload names as given; they need not exist."""
+    """Who asks whom for what. `caller` and `target` are workload names as given; they need not exist.
+
+    `claims` are those of a token that was verified; there are none without one, and none of a token that is not valid.
+    """
 
     caller: str
     target: str
     operation: Operation
+    claims: Claims = field(default_factory=lambda: NO_TOKEN)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from ipaddress import ip_address
+from typing import ClassVar
 
 from septum.model.diagnostic import Span
 from septum.model.spiffe import SpiffeId
@@ -80,6 +81,57 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Node:
+    """One Envoy and its agent. `inbound` is where its one mTLS listener takes calls from other nodes."""
+
+    name: str
+    inbound: Address
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """Who signs end users' tokens (JWT, RFC 7519). `name` is the key in `septum.yaml`, `issuer` the `iss` claim.
+
+    Either `jwks` holds the keys themselves (JSON, RFC 7517, from a file of the mesh) or `jwks_url` says where proxies
+    fetch them. A token is taken only with one of the `audiences`.
+    """
+
+    name: str
+    issuer: str
+    audiences: tuple[str, ...]
+    jwks: str = ""
+    jwks_url: str = ""
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class External:
+    """A place outside the mesh that rules may name as a target, decided on the caller's node.
+
+    `protocol` is HTTP (each request is read) or TCP (a CONNECT is decided as a whole); with `sni` a TCP session must be
+    TLS whose SNI is `host`. With `originate_tls` callers speak plain HTTP to their proxy, which speaks TLS to `host`
+    and checks its certificate against `ca` (PEM, from a file of the mesh; the system's roots when empty).
+    """
+
+    name: str
+    host: str
+    port: int
+    protocol: Protocol
+    sni: bool = False
+    originate_tls: bool = False
+    ca: str = ""
+    mode: Mode = Mode.ENFORCE
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+    # What a workload can declare, and a place outside cannot.
+    health: ClassVar[None] = None
+    websocket: ClassVar[bool] = False
+    path_parameters: ClassVar[bool] = False
+    ignore_case: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, slots=True)
 class Segment:
     """A named set of workloads; every workload is in exactly one."""
 
@@ -92,7 +144,8 @@ class Segment:
 class Workload:
     """A service. `outbound` is where its own outbound listener opens (chosen by Septum when None).
 
-    `dials` says at which raw TCP address this workload finds each TCP workload it calls.
+    `dials` says at which raw TCP address this workload finds each TCP workload it calls. `node` is the node that fronts
+    it; empty in a mesh that lists no nodes, where one node fronts everything.
     """
 
     name: str
@@ -108,6 +161,7 @@ class Workload:
     dials: Mapping[str, Address] = field(default_factory=dict)
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
+    node: str = ""
     span: Span | None = field(default=None, compare=False, repr=False)
 
     @cached_property
@@ -116,6 +170,10 @@ class Workload:
         fields = asdict(self)
         del fields["span"]
         return json.dumps(fields, sort_keys=True).encode() + b"\n"
+
+
+# What a rule can open something on.
+Target = Workload | External
 
 
 @dataclass(frozen=True)
@@ -127,13 +185,19 @@ class Mesh:
     segments: Mapping[str, Segment]
     workloads: Mapping[str, Workload]
     enforced: frozenset[str]
+    nodes: Mapping[str, Node] = field(default_factory=dict)
+    issuers: Mapping[str, Issuer] = field(default_factory=dict)
+    # None: the mesh says nothing about the outside. Empty: nothing outside may be called.
+    external: Mapping[str, External] | None = None
 
     def spiffe(self, workload: str) -> SpiffeId:
         """The identity of a workload of this mesh."""
         return SpiffeId(self.trust_domain, workload)
 
-    def mode(self, target: Workload) -> Mode:
-        """A workload's own mode, or else its segment's."""
+    def mode(self, target: Target) -> Mode:
+        """A target's own mode, or else its segment's."""
+        if isinstance(target, External):
+            return target.mode
         if target.mode is not None:
             return target.mode
         return Mode.ENFORCE if target.segment in self.enforced else Mode.OBSERVE

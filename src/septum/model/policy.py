@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from septum.model.claims import When
 from septum.model.diagnostic import Span
 from septum.model.mesh import Mesh
 from septum.model.operation import HttpPattern
@@ -27,6 +28,7 @@ class Rule:
     because: str = ""
     callers_text: str = ""
     targets_text: str = ""
+    when: When | None = None
     span: Span | None = field(default=None, compare=False, repr=False)
 
     @cached_property
@@ -50,6 +52,8 @@ class Policy:
     mesh: Mesh
     rules: tuple[Rule, ...]
     version: str
+    # Workloads of which all allows are taken away, as callers and as targets, whatever their mode.
+    quarantined: frozenset[str] = frozenset()
 
     @cached_property
     def rules_to(self) -> Mapping[str, tuple[Rule, ...]]:

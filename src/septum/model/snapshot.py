@@ -2,17 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+
+# Septum's own resource, for agents and never for an Envoy: JSON that says what the snapshot is as a whole.
+MANIFEST = "type.googleapis.com/septum.Manifest"
+
+_MODULUS = 1 << 128
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Resource:
     """One xDS resource: `body` is the serialised message, `version` the digest of it."""
 
     name: str
     version: str
     body: bytes
+
+    @cached_property
+    def share(self) -> int:
+        """The resource's share of `whole`: a number made of its name and version."""
+        return int.from_bytes(sha256(f"{self.name} {self.version}".encode()).digest()[:16])
+
+
+def whole(resources: Mapping[str, Iterable[Resource]]) -> str:
+    """A digest (hex) of what a node should hold, without its manifest, that does not depend on any order.
+
+    A sum, so that whoever keeps it can take one resource out and put another in without looking at the rest.
+    """
+    shares = (
+        int.from_bytes(sha256(type_url.encode()).digest()[:16]) * made.share
+        for type_url, of_type in resources.items()
+        if type_url != MANIFEST
+        for made in of_type
+    )
+    return f"{sum(shares) % _MODULUS:032x}"
 
 
 @dataclass(frozen=True, slots=True)

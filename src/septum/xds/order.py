@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from septum.model.snapshot import Resource, Snapshot
+from septum.model.snapshot import MANIFEST, Resource, Snapshot
 from septum.xds.types import CLUSTER, ENDPOINT, EXTENSION, LISTENER, ROUTE, SCOPE, SECRET, Key
 
 NOTHING = Snapshot("", {})
 
-_ORDER = (CLUSTER, ENDPOINT, SECRET, EXTENSION, LISTENER, ROUTE, SCOPE)
+_ORDER = (CLUSTER, ENDPOINT, SECRET, EXTENSION, LISTENER, ROUTE, SCOPE, MANIFEST)
 _RANK = {type_url: rank for rank, type_url in enumerate(_ORDER)}
 
 
