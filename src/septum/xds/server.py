@@ -1,10 +1,10 @@
-"""Delta ADS over a Unix socket: a thin edge between gRPC and the fleet."""
+"""Delta ADS: a thin edge between gRPC and the fleet, on a Unix socket of its own or beside other services."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,7 +16,10 @@ from septum.xds.fleet import Fleet, Stream, UnknownNode
 from septum.xds.protocol import Send
 
 _SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
-_OPTIONS = (
+# Whose stream it is, by its first request and its call; None turns it away.
+Identify = Callable[[Any, Any], str | None]
+
+OPTIONS = (
     # A gateway's first answer carries every route of a mesh.
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", 64 * 1024 * 1024),
@@ -39,9 +42,9 @@ async def serve(path: str, fleet: Fleet, mode: int = 0o600) -> AsyncIterator[Non
     `path` may be relative to the working directory. Leaving ends every stream at once; Envoy goes on with what it
     holds, and comes back.
     """
-    server = grpc.aio.server(options=_OPTIONS)
+    server = grpc.aio.server(options=OPTIONS)
     calls: set[asyncio.Task[None]] = set()
-    server.add_generic_rpc_handlers((_handlers(fleet, calls),))
+    server.add_generic_rpc_handlers((handlers(fleet, calls),))
     try:
         _refuse_if_served(path)
         server.add_insecure_port(f"unix:{path}")
@@ -68,9 +71,16 @@ def _refuse_if_served(path: str) -> None:
     raise OSError("another process serves it")
 
 
-def _handlers(fleet: Fleet, calls: set[asyncio.Task[None]]) -> Any:
+def by_its_word(first: Any, _: Any) -> str:
+    """The node that a request says it is from: for sockets that only the node's own processes reach."""
+    return str(first.node.id)
+
+
+def handlers(fleet: Fleet, calls: set[asyncio.Task[None]], identify: Identify = by_its_word) -> Any:
+    """The discovery service, for a gRPC server. Its open calls are kept in `calls`."""
+
     async def delta(requests: AsyncIterator[bytes], context: Any) -> None:
-        call = asyncio.create_task(_Call(fleet, requests, context).run())
+        call = asyncio.create_task(_Call(fleet, requests, context, identify).run())
         calls.add(call)
         call.add_done_callback(calls.discard)
         await call
@@ -93,8 +103,9 @@ class _Ended(Exception):
 class _Call:
     """One call of DeltaAggregatedResources, and the outlet of its stream."""
 
-    def __init__(self, fleet: Fleet, requests: AsyncIterator[bytes], context: Any) -> None:
+    def __init__(self, fleet: Fleet, requests: AsyncIterator[bytes], context: Any, identify: Identify) -> None:
         self._fleet = fleet
+        self._identify = identify
         self._requests = requests
         self._context = context
         self._outbox: asyncio.Queue[Send | None] = asyncio.Queue()
@@ -120,11 +131,14 @@ class _Call:
             await self._context.abort(*ended)
 
     async def _serve(self, first: Any) -> None:
-        node = first.node.id
+        node = self._identify(first, self._context)
         try:
-            stream = self._fleet.open(node, self)
+            stream = self._fleet.open(node or "", self)
         except UnknownNode:
-            await self._context.abort(grpc.StatusCode.PERMISSION_DENIED, f"no node is called {node!r}")
+            why = (
+                f"no node is called {first.node.id!r}" if node else f"this is not the certificate of {first.node.id!r}"
+            )
+            await self._context.abort(grpc.StatusCode.PERMISSION_DENIED, why)
             return
         try:
             async with asyncio.TaskGroup() as group:
