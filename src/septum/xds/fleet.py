@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, assert_never
 
@@ -52,6 +52,10 @@ class Stream:
     session: Session
 
 
+# An outcome and when it came, by the fleet's clock.
+_Waiting = asyncio.Future[tuple[Outcome, float]]
+
+
 @dataclass(slots=True)
 class _Node:
     """A known node. `session` is that of the stream, or of the last one there was."""
@@ -60,7 +64,7 @@ class _Node:
     stream: Stream | None = None
     session: Session = field(default_factory=Session)
     changed: float = 0.0
-    waiting: list[tuple[str, asyncio.Future[Outcome]]] = field(default_factory=list)
+    waiting: list[tuple[str, _Waiting]] = field(default_factory=list)
 
 
 class Fleet:
@@ -71,6 +75,14 @@ class Fleet:
         self._tell = tell
         self._nodes: dict[str, _Node] = {}
         self._differ = Differ()
+
+    def now(self) -> float:
+        """The time by the fleet's clock, in which arrivals are told."""
+        return self._clock()
+
+    def nodes(self) -> tuple[str, ...]:
+        """The nodes that are known."""
+        return tuple(self._nodes)
 
     def expect(self, node: str) -> None:
         """Make a node known. Until something is published for it, its Envoy waits."""
@@ -84,7 +96,7 @@ class Fleet:
         if gone.stream:
             gone.stream.outlet.end()
         for _, future in gone.waiting:
-            _resolve(future, Missing("the node is not known any more"))
+            self._resolve(future, Missing("the node is not known any more"))
 
     def publish(self, node: str, snapshot: Snapshot) -> None:
         """Say what a node should hold. What differs is on its stream's way when this returns."""
@@ -100,10 +112,16 @@ class Fleet:
 
         A node that is not connected may still come, and is waited for.
         """
-        waits = {node: self._wait(node, version) for node in nodes}
+        arrived = await self.arrivals(dict.fromkeys(nodes, version), within)
+        return {node: outcome for node, (outcome, _) in arrived.items()}
+
+    async def arrivals(self, wanted: Mapping[str, str], within: float) -> dict[str, tuple[Outcome, float]]:
+        """The same for nodes that should hold different snapshots; with each outcome, when it came (fleet's clock)."""
+        waits = {node: self._wait(node, version) for node, version in wanted.items()}
         if waits:
             await asyncio.wait(waits.values(), timeout=within)
-        outcomes = {node: future.result() if future.done() else self._late(node) for node, future in waits.items()}
+        now = self._clock()
+        outcomes = {node: wait.result() if wait.done() else (self._late(node), now) for node, wait in waits.items()}
         for node, future in waits.items():
             future.cancel()
             if node in self._nodes:
@@ -168,11 +186,11 @@ class Fleet:
             case _:
                 assert_never(command)
 
-    def _wait(self, node: str, version: str) -> asyncio.Future[Outcome]:
-        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+    def _wait(self, node: str, version: str) -> _Waiting:
+        future: _Waiting = asyncio.get_running_loop().create_future()
         known = self._nodes.get(node)
         if known is None:
-            future.set_result(Missing("the node is not known"))
+            self._resolve(future, Missing("the node is not known"))
         else:
             known.waiting.append((version, future))
             self._answer_waiting(known)
@@ -182,7 +200,11 @@ class Fleet:
         for version, future in known.waiting:
             outcome = _outcome(known, version)
             if outcome:
-                _resolve(future, outcome)
+                self._resolve(future, outcome)
+
+    def _resolve(self, future: _Waiting, outcome: Outcome) -> None:
+        if not future.done():
+            future.set_result((outcome, self._clock()))
 
     def _late(self, node: str) -> Outcome:
         known = self._nodes[node]
@@ -211,11 +233,6 @@ def _reason(session: Session) -> str:
         type_url, name = min(session.book.unheld)
         return f"Envoy does not ask for {type_url.rpartition('.')[2]} {name}"
     return "no answer yet"
-
-
-def _resolve(future: asyncio.Future[Outcome], outcome: Outcome) -> None:
-    if not future.done():
-        future.set_result(outcome)
 
 
 def _status(name: str, known: _Node) -> NodeStatus:

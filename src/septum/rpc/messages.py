@@ -1,0 +1,99 @@
+"""The messages between an agent and the control plane, as MessagePack over gRPC. A field that is added has a default.
+
+`PROTOCOL` is sent with each call; a control plane refuses an agent of another one by name, so that neither guesses.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+PROTOCOL = 1
+SERVICE = "septum.v1.Control"
+# Metadata of each call: the node it says it is from (believed only on the machine's own socket), and PROTOCOL.
+NODE_KEY, PROTOCOL_KEY = "septum-node", "septum-protocol"
+
+
+class Message(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One message. Unknown fields are ignored, missing ones have their defaults."""
+
+
+class Enrol(Message, frozen=True):
+    """A node's first call, with a join token's certificate: the request for its own (PKCS#10, DER)."""
+
+    csr: bytes
+
+
+class Enrolled(Message, frozen=True):
+    """Who the node is from now on: its certificate chain and what it trusts (PEM), and its mesh."""
+
+    node: str
+    mesh: str
+    trust_domain: str
+    chain: bytes
+    roots: bytes
+
+
+class Renew(Message, frozen=True):
+    """The request for the next certificate of the node that calls."""
+
+    csr: bytes
+
+
+class Sign(Message, frozen=True):
+    """The request for the certificate of one of the node's workloads."""
+
+    workload: str
+    csr: bytes
+
+
+class Signed(Message, frozen=True):
+    """A certificate chain (PEM, leaf first), and the roots that are trusted now."""
+
+    chain: bytes
+    roots: bytes
+
+
+class Certificate(Message, frozen=True):
+    """A certificate that a node uses: its SPIFFE ID and its end (seconds since 1970)."""
+
+    identity: str
+    not_after: float
+
+
+class Report(Message, frozen=True):
+    """How a node is, every few seconds: its version of Septum and Envoy, whether Envoy answers, what it has.
+
+    `clock` is the node's own time, since certificates and records depend on it. `records` is how shipping stands.
+    """
+
+    septum: str = ""
+    envoy: str = ""
+    envoy_up: bool = False
+    envoy_starts: int = 0
+    certificates: tuple[Certificate, ...] = ()
+    source: str = ""
+    kept: str = ""
+    clock: float = 0.0
+    connections: int = 0
+    drained: bool = False
+    records: dict[str, str | int | float | bool | None] = {}
+    troubles: tuple[str, ...] = ()
+
+
+class Orders(Message, frozen=True):
+    """What the control plane wants of a node beside its snapshot."""
+
+    drain: bool = False
+
+
+M = TypeVar("M")
+
+_encoder = msgspec.msgpack.Encoder()
+encode = _encoder.encode
+
+
+def decode(data: bytes, kind: type[M]) -> M:
+    """Read a message. Raises msgspec.DecodeError (a ValueError) when it is none of this kind."""
+    return msgspec.msgpack.decode(data, type=kind)
