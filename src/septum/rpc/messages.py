@@ -56,16 +56,18 @@ class Signed(Message, frozen=True):
 
 
 class Certificate(Message, frozen=True):
-    """A certificate that a node uses: its SPIFFE ID and its end (seconds since 1970)."""
+    """A certificate that a node uses: its SPIFFE ID, its end (seconds since 1970), and its issuer's key (hex)."""
 
     identity: str
     not_after: float
+    issuer: str = ""
 
 
 class Report(Message, frozen=True):
     """How a node is, every few seconds: its version of Septum and Envoy, whether Envoy answers, what it has.
 
-    `clock` is the node's own time, since certificates and records depend on it. `records` is how shipping stands.
+    `clock` is the node's own time, since certificates and records depend on it. `records` is how shipping stands,
+    `roots` the digest of the roots it trusts the control plane by, `kept` the snapshot it could start from alone.
     """
 
     septum: str = ""
@@ -74,6 +76,7 @@ class Report(Message, frozen=True):
     envoy_starts: int = 0
     certificates: tuple[Certificate, ...] = ()
     source: str = ""
+    roots: str = ""
     kept: str = ""
     clock: float = 0.0
     connections: int = 0
@@ -83,9 +86,14 @@ class Report(Message, frozen=True):
 
 
 class Orders(Message, frozen=True):
-    """What the control plane wants of a node beside its snapshot."""
+    """What the control plane wants of a node beside its snapshot.
+
+    Certificates of another `issuer` than this are renewed now; `roots` (PEM) are there when the node's are others.
+    """
 
     drain: bool = False
+    issuer: str = ""
+    roots: bytes = b""
 
 
 M = TypeVar("M")
