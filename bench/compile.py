@@ -12,7 +12,7 @@ from bench.network import address, written
 from bench.processes import BenchError
 from bench.progress import say
 from bench.report import Effort, Report, Row, at_most, spread
-from septum.envoy.compile import Compiler, Node
+from septum.envoy.compile import Compiler, Front
 from septum.model.mesh import Address
 from septum.model.policy import Policy
 from septum.policy.load import Loader
@@ -38,7 +38,9 @@ def _run(files: meshes.Files, changes: int, times: dict[str, list[float]]) -> No
         policy, seconds = _timed(lambda: _load(loader, files))
         times[f"{name}load"].append(seconds)
         outbound = {workload: Address(*address(0, n)) for n, workload in enumerate(policy.mesh.workloads)}
-        times[f"{name}compile"].append(_timed(lambda: compiler.compile(policy, Node("bench", outbound, "file")))[1])
+        times[f"{name}compile"].append(
+            _timed(lambda: compiler.compile(policy, Front("bench", tuple(policy.mesh.workloads), outbound, "file")))[1]
+        )
 
     step("", files)
     for number in range(changes):

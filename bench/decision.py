@@ -20,7 +20,7 @@ from bench.network import address, written
 from bench.processes import BenchError
 from bench.progress import say
 from bench.report import Effort, Goal, Report, Row, spread
-from septum.envoy.compile import Compiler, Node
+from septum.envoy.compile import Compiler, Front
 from septum.model.mesh import Address
 from septum.model.policy import Policy
 from septum.policy.load import load
@@ -36,7 +36,9 @@ Make = Callable[[Policy, int], Resources]
 def ours(policy: Policy, group: int) -> Resources:
     """What our compiler makes of a policy, with outbound listeners in an address group."""
     outbound = {name: Address(*address(group, nth)) for nth, name in enumerate(policy.mesh.workloads)}
-    return filesystem.resources(Compiler().compile(policy, Node("bench", outbound, "decisions.jsonl")), "api")
+    return filesystem.resources(
+        Compiler().compile(policy, Front("bench", tuple(policy.mesh.workloads), outbound, "decisions.jsonl")), "api"
+    )
 
 
 def no_policy(policy: Policy, group: int) -> Resources:

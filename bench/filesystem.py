@@ -27,9 +27,9 @@ from envoy.extensions.filters.network.http_connection_manager.v3.http_connection
 )
 from envoy.service.discovery.v3.discovery_pb2 import DiscoveryResponse
 
-from septum.envoy import compile as compiled
 from septum.envoy.names import RBAC_FILTER, ROUTER_FILTER
 from septum.envoy.wire import extension, pack
+from septum.model import resource_types as compiled
 from septum.model.snapshot import Snapshot
 
 

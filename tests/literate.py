@@ -1,8 +1,9 @@
 """Reads the literate cases of tests/policy: Markdown in which meshes, policies and what is expected stand in prose.
 
-A `##` heading begins a case. A fenced block whose info string is `yaml FILE` is a file of the mesh; those before the
-first heading belong to every case of the page, unless the case has the file itself. What is expected is a table of
-requests (from, to, operation, decision, rule, reason) or a block `text findings`, with the output of `septum check`.
+A `##` heading begins a case. A fenced block whose info string is `yaml FILE` (or `json FILE`, `pem FILE`) is a file of
+the mesh; those before the first heading belong to every case of the page, unless the case has the file itself. A block
+`text quarantined` holds names. What is expected is a table of requests (from, to, operation, claims, decision, rule,
+reason; each column by its head, and claims as JSON) or a block `text findings`, with the output of `septum check`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 _BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(r"^## (.+)$", re.MULTILINE)
 _ROW = re.compile(r"^\|(.+)\|$", re.MULTILINE)
+_FIELDS = {"from": "caller", "to": "target"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,7 @@ class Asked:
     decision: str
     rule: str = ""
     reason: str = ""
+    claims: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,7 @@ class Case:
     files: Mapping[str, bytes]
     asked: tuple[Asked, ...]
     findings: str | None
+    quarantined: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
         return f"{self.page}: {self.title}"
@@ -49,18 +53,22 @@ def cases() -> Iterator[Case]:
         head, *sections = _HEADING.split(page.read_text(encoding="utf-8"))
         shared = _files(head)
         for title, body in zip(sections[::2], sections[1::2], strict=True):
-            yield Case(page.stem, title, shared | _files(body), tuple(_asked(body)), _findings(body))
+            shut = frozenset((_block(body, "text quarantined") or "").split())
+            findings = _block(body, "text findings")
+            yield Case(page.stem, title, shared | _files(body), tuple(_asked(body)), findings, shut)
 
 
 def _files(text: str) -> dict[str, bytes]:
-    return {info.split()[1]: body.encode() for info, body in _BLOCK.findall(text) if info.startswith("yaml ")}
+    kinds = ("yaml ", "json ", "pem ")
+    return {info.split()[1]: body.encode() for info, body in _BLOCK.findall(text) if info.startswith(kinds)}
 
 
-def _findings(text: str) -> str | None:
-    return next((body for info, body in _BLOCK.findall(text) if info == "text findings"), None)
+def _block(text: str, wanted: str) -> str | None:
+    return next((body for info, body in _BLOCK.findall(text) if info == wanted), None)
 
 
 def _asked(text: str) -> Iterator[Asked]:
     rows = [[cell.strip() for cell in row.split("|")] for row in _ROW.findall(_BLOCK.sub("", text))]
-    for caller, target, operation, *expected in rows[2:]:  # after the head of the table, and the rule below it
-        yield Asked(caller, target, operation.strip("`"), *expected)
+    for row in rows[2:]:  # after the head of the table, and the rule below it
+        cells = {_FIELDS.get(head, head): cell for head, cell in zip(rows[0], row, strict=True)}
+        yield Asked(**cells | {key: cells.get(key, "").strip("`") for key in ("operation", "claims")})

@@ -1,6 +1,8 @@
 """Hypothesis strategies for meshes, policies and requests. Small alphabets, so that what is drawn meets.
 
 What is drawn is valid: a policy has the version, the order and the rule ids that loading its rendering gives it.
+`meshes` are of one node and nothing else; in `wide_meshes` there may be nodes, issuers and places outside, and then
+policies over them have rules to places outside and rules with `when`, and requests carry claims.
 """
 
 from __future__ import annotations
@@ -10,8 +12,21 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
+from septum.model.claims import NO_TOKEN, AnyOf, Claims, Contains, Equals, Scope, Test, When
 from septum.model.decision import Request
-from septum.model.mesh import Address, Limits, Mesh, Mode, Protocol, Segment, Timeouts, Workload
+from septum.model.mesh import (
+    Address,
+    External,
+    Issuer,
+    Limits,
+    Mesh,
+    Mode,
+    Node,
+    Protocol,
+    Segment,
+    Timeouts,
+    Workload,
+)
 from septum.model.operation import (
     METHODS,
     ConnectOperation,
@@ -31,6 +46,30 @@ _SERVICES = ("shop.v1.Payments", "shop.v1.Payments2", "Admin", "grpc.health.v1.H
 _GRPC_METHODS = ("Authorize", "Refund", "Check")
 _STRANGER = "stranger"
 _HEALTH = "/healthz"
+_NODES = {name: Node(name, Address(f"10.0.0.{index}", 7443)) for index, name in enumerate(("alpha", "beta"), start=11)}
+KEYS = '{"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "1", "x": "eple42iEORSdoNj90cu7-hdeb5FWONKVjnYoELdRTs4"}]}\n'
+CERTIFICATE = """\
+-----BEGIN CERTIFICATE-----
+MIHnMIGaoAMCAQICAQEwBQYDK2VwMBIxEDAOBgNVBAMMB3BhcnRuZXIwIBcNMjYw
+MTAxMDAwMDAwWhgPMjA5OTAxMDEwMDAwMDBaMBIxEDAOBgNVBAMMB3BhcnRuZXIw
+KjAFBgMrZXADIQB9gM0zvSBT4GGbM/F6Lv9NHdYxIexTRslCUK9zaqewUqMTMBEw
+DwYDVR0TAQH/BAUwAwEB/zAFBgMrZXADQQDDG9CxycAQWHxfUx+JkW4aR1Mizhop
+YUcDvm2G0R8IWpVqanTgpiWnrCcfUMg/wwBM07itYteNEQ9W7hpGt2IC
+-----END CERTIFICATE-----
+"""
+_ISSUERS = (
+    Issuer("login", "https://login.test", ("shop",), jwks=KEYS),
+    Issuer("partners", "the partners", ("shop", "shop-admin"), jwks_url="https://partners.test:8443/keys?of=shop"),
+    Issuer("local", "https://local.test", ("shop",), jwks_url="http://127.0.0.1:9900/keys"),
+)
+_PLACES = (
+    External("partner", "api.partner.test", 443, Protocol.HTTP, originate_tls=True, ca=CERTIFICATE),
+    External("weather", "192.0.2.7", 8080, Protocol.HTTP, mode=Mode.OBSERVE),
+    External("bank", "bank.test", 443, Protocol.TCP, sni=True),
+    External("clock", "2001:db8::1", 123, Protocol.TCP, mode=Mode.OBSERVE),
+)
+_VALUES = ("support", "admin", "1", "true", 'say "hi"', 1, 0, -7, True, False)
+_CLAIMS = ("groups", "https://shop.test/role", "scope", "level")
 
 
 @st.composite
@@ -46,6 +85,31 @@ def meshes(draw: st.DrawFn, *, at_least: int = 2) -> Mesh:
     enforced = draw(st.frozensets(st.sampled_from(segments)))
     described = {name: Segment(name, draw(st.sampled_from(("", "what it is for")))) for name in segments}
     return Mesh("shop", "shop.test", described, workloads, enforced)
+
+
+@st.composite
+def wide_meshes(draw: st.DrawFn, *, at_least: int = 2) -> Mesh:
+    """A valid mesh that may also list nodes, issuers and places outside."""
+    mesh = draw(meshes(at_least=at_least))
+    issuers = {issuer.name: issuer for issuer in draw(st.lists(st.sampled_from(_ISSUERS), unique_by=id))}
+    places = st.lists(st.sampled_from(_PLACES), unique_by=id).map(lambda found: {place.name: place for place in found})
+    mesh = replace(mesh, issuers=issuers, external=draw(st.one_of(st.none(), places)))
+    return draw(_over_nodes(mesh)) if draw(st.booleans()) else mesh
+
+
+@st.composite
+def _over_nodes(draw: st.DrawFn, mesh: Mesh) -> Mesh:
+    """The mesh over two nodes; a workload may be at an address of its node that another node has too."""
+    placed = {}
+    for name, workload in mesh.workloads.items():
+        node = draw(st.sampled_from(sorted(_NODES)))
+        taken = {other.at for other in placed.values() if other.node == node}
+        free = [at for at in (workload.at, Address(_NODES[node].inbound.host, 80), _SHARED) if at not in taken]
+        placed[name] = replace(workload, node=node, at=draw(st.sampled_from(free)))
+    return replace(mesh, nodes=_NODES, workloads=placed)
+
+
+_SHARED = Address("127.0.0.1", 9199)
 
 
 @st.composite
@@ -129,7 +193,7 @@ def _numbered(rules: list[Rule]) -> list[Rule]:
 
 @st.composite
 def _rules(draw: st.DrawFn, mesh: Mesh, name: str) -> Rule:
-    protocol = mesh.workloads[draw(st.sampled_from(sorted(mesh.workloads)))].protocol
+    protocol = mesh.targets[draw(st.sampled_from(sorted(mesh.targets)))].protocol
     targets_text, targets = draw(_selectors(mesh, protocol))
     callers_text, callers = draw(_selectors(mesh, None))
     operations = {
@@ -145,17 +209,78 @@ def _rules(draw: st.DrawFn, mesh: Mesh, name: str) -> Rule:
         because=draw(st.sampled_from(("", "it's so: {id} # always"))),
         callers_text=callers_text,
         targets_text=targets_text,
+        when=draw(whens(mesh)) if mesh.issuers and protocol is not Protocol.TCP else None,
     )
+
+
+@st.composite
+def whens(draw: st.DrawFn, mesh: Mesh) -> When | None:
+    """A condition that the mesh's issuers can meet, or none."""
+    if draw(st.booleans()):
+        return None
+    issuers = draw(
+        st.lists(st.sampled_from([issuer.issuer for issuer in mesh.issuers.values()]), min_size=1, unique=True)
+    )
+    issuer: Test = Equals(issuers[0]) if len(issuers) == 1 else AnyOf(tuple(issuers))
+    others = draw(st.dictionaries(st.sampled_from(_CLAIMS), tests(), max_size=2))
+    return When((("iss", issuer), *sorted(others.items(), key=lambda entry: entry[0])))
+
+
+def tests() -> st.SearchStrategy[Test]:
+    """Tests of one claim."""
+    values = st.sampled_from(_VALUES)
+    several = st.lists(values, min_size=1, max_size=3, unique_by=repr).map(tuple)
+    words = st.sampled_from(("orders:read", "orders:write", "orders"))
+    return st.one_of(
+        st.builds(Equals, values), st.builds(AnyOf, several), st.builds(Contains, values), st.builds(Scope, words)
+    )
+
+
+@st.composite
+def tokens(draw: st.DrawFn, mesh: Mesh, when: When | None = None) -> Claims:
+    """The claims of a request's token: of one that meets a condition, of one that may not, or of none."""
+    if not mesh.issuers or draw(st.integers(0, 3)) == 0:
+        return NO_TOKEN
+    claims = draw(st.dictionaries(st.sampled_from(_CLAIMS), _claim_values(), max_size=2))
+    claims["iss"] = draw(st.sampled_from([issuer.issuer for issuer in mesh.issuers.values()]))
+    met = when.claims if when is not None else ()
+    return claims | {name: draw(_meeting(test)) for name, test in met if draw(st.integers(0, 7))}
+
+
+def _claim_values() -> st.SearchStrategy[object]:
+    scopes = st.sampled_from(("orders:read", "orders:readx", "a orders:read", "orders", ""))
+    plain = st.one_of(st.sampled_from(_VALUES), st.just(1.0), st.none(), scopes)
+    return st.one_of(plain, st.lists(plain, max_size=3))
+
+
+@st.composite
+def _meeting(draw: st.DrawFn, test: Test) -> object:
+    """A claim's value that passes the test."""
+    match test:
+        case Equals(value):
+            return value
+        case AnyOf(values):
+            return draw(st.sampled_from(values))
+        case Contains(value):
+            return draw(st.permutations([value, "another"]))
+        case Scope(word):
+            return " ".join(draw(st.permutations([word, "another"])))
+
+
+def quarantines(mesh: Mesh) -> st.SearchStrategy[frozenset[str]]:
+    """Names to quarantine, also of what is not there."""
+    return st.frozensets(st.sampled_from([*mesh.targets, _STRANGER]), max_size=2)
 
 
 @st.composite
 def _selectors(draw: st.DrawFn, mesh: Mesh, protocol: Protocol | None) -> tuple[str, tuple[str, ...]]:
     """One or two selectors as they are written, and whom they select; all of one protocol, if one is given."""
-    words = {name: (name,) for name in mesh.workloads} | {f"segment:{s}": mesh.members(s) for s in mesh.segments}
+    named = mesh.workloads if protocol is None else mesh.targets
+    words = {name: (name,) for name in named} | {f"segment:{s}": mesh.members(s) for s in mesh.segments}
     fitting = {
         word: names
         for word, names in words.items()
-        if protocol is None or (names and all(mesh.workloads[name].protocol is protocol for name in names))
+        if protocol is None or (names and all(mesh.targets[name].protocol is protocol for name in names))
     }
     chosen = draw(st.lists(st.sampled_from(sorted(fitting)), min_size=1, max_size=2, unique=True))
     return ",".join(chosen), tuple(sorted({name for word in chosen for name in fitting[word]}))
@@ -164,13 +289,31 @@ def _selectors(draw: st.DrawFn, mesh: Mesh, protocol: Protocol | None) -> tuple[
 @st.composite
 def requests(draw: st.DrawFn, policy: Policy) -> Request:
     """A request, mostly one that some rule is about."""
-    names = [*policy.mesh.workloads, _STRANGER]
+    names = [*policy.mesh.targets, _STRANGER]
     if policy.rules and draw(st.booleans()):
         rule = draw(st.sampled_from(policy.rules))
         callers, targets = [*rule.callers, *names[:1]], [*rule.targets, *names[:1]]
         operation = draw(st.one_of(_near(rule), operations()))
-        return Request(draw(st.sampled_from(callers)), draw(st.sampled_from(targets)), operation)
-    return Request(draw(st.sampled_from(names)), draw(st.sampled_from(names)), draw(operations()))
+        claims = draw(tokens(policy.mesh, rule.when))
+        return Request(draw(st.sampled_from(callers)), draw(st.sampled_from(targets)), operation, claims)
+    claims = draw(tokens(policy.mesh))
+    return Request(draw(st.sampled_from(names)), draw(st.sampled_from(names)), draw(operations()), claims)
+
+
+@st.composite
+def probes(draw: st.DrawFn, policy: Policy) -> list[Request]:
+    """Requests from every workload to every target: of each rule about the target one that it allows, and another."""
+    found = []
+    for name, target in policy.mesh.targets.items():
+        asked = [(draw(_near(rule)), draw(tokens(policy.mesh, rule.when))) for rule in policy.rules_to[name]]
+        if target.websocket:
+            opened = [
+                (replace(what, websocket=True), claims) for what, claims in asked if isinstance(what, HttpOperation)
+            ]
+            asked += opened
+        asked.append((draw(operations()), draw(tokens(policy.mesh))))
+        found += [Request(caller, name, *what) for caller in policy.mesh.workloads for what in asked]
+    return found
 
 
 def operations() -> st.SearchStrategy[Operation]:
@@ -193,3 +336,80 @@ def _near(draw: st.DrawFn, rule: Rule) -> Operation:
     words = [draw(st.sampled_from(_WORDS)) if segment is None else segment for segment in pattern.path.segments]
     tail = draw(st.lists(st.sampled_from(_WORDS), max_size=2)) if pattern.path.tail else []
     return HttpOperation(draw(st.sampled_from(pattern.methods)), "/" + "/".join([*words, *tail]))
+
+
+@st.composite
+def changed(draw: st.DrawFn, policy: Policy) -> Policy:
+    """A policy that came of another by one or two changes of its mesh or its rules; also of none that matters."""
+    mesh, rules = policy.mesh, list(policy.rules)
+    for _ in range(draw(st.integers(1, 2))):
+        if draw(st.booleans()):
+            mesh = draw(_changed_mesh(mesh))
+        elif rules:
+            at = draw(st.integers(0, len(rules) - 1))
+            rules[at : at + 1] = draw(_changed_rule(rules[at], mesh))
+        else:
+            rules = list(draw(policies(mesh)).rules)
+    fitting = [fits for rule in rules if (fits := _fitting(rule, mesh)) is not None]
+    return with_rules(mesh, fitting)
+
+
+@st.composite
+def _changed_mesh(draw: st.DrawFn, mesh: Mesh) -> Mesh:
+    """The mesh with another workload, mode or place outside, or with one gone."""
+    name = draw(st.sampled_from(sorted(mesh.targets)))
+    if draw(st.integers(0, 3)) == 0:
+        kept = {other: workload for other, workload in mesh.workloads.items() if other != name}
+        places = {other: place for other, place in (mesh.external or {}).items() if other != name}
+        return replace(mesh, workloads=kept, external=None if mesh.external is None else places) if kept else mesh
+    if name not in mesh.workloads:
+        place = (mesh.external or {})[name]
+        other = draw(st.sampled_from((replace(place, port=place.port + 1), replace(place, mode=draw(_modes())), place)))
+        return replace(mesh, external={**(mesh.external or {}), name: other})
+    workload = mesh.workloads[name]
+    if workload.protocol is not Protocol.HTTP or draw(st.booleans()):
+        return replace(mesh, workloads={**mesh.workloads, name: replace(workload, mode=draw(_modes()))})
+    flag = draw(st.sampled_from(("websocket", "path_parameters", "ignore_case", "health")))
+    value = draw(st.sampled_from((None, _HEALTH, "/a")) if flag == "health" else st.booleans())
+    return replace(mesh, workloads={**mesh.workloads, name: replace(workload, **{flag: value})})
+
+
+def _modes() -> st.SearchStrategy[Mode]:
+    return st.sampled_from(Mode)
+
+
+@st.composite
+def _changed_rule(draw: st.DrawFn, rule: Rule, mesh: Mesh) -> list[Rule]:
+    """What stands in the place of a rule: nothing, the rule with more or less in it, or the same in other words."""
+    fewer_callers = replace(rule, callers=rule.callers[1:] or rule.callers)
+    all_callers = replace(rule, callers=tuple(sorted({*rule.callers, *mesh.workloads})))
+    others = [
+        st.just([]),
+        st.sampled_from(([replace(rule, because="another reason")], [replace(rule, id="another-id")])),
+        st.sampled_from(([fewer_callers], [all_callers])),
+        policies(mesh, most=2).map(lambda more: [rule, *more.rules]),
+    ]
+    if rule.operations is not None:
+        others += [_changed_operations(rule, rule.operations)] * 3
+        if mesh.issuers:
+            others += [whens(mesh).map(lambda when: [replace(rule, when=when)])] * 3
+    return draw(st.one_of(others))
+
+
+@st.composite
+def _changed_operations(draw: st.DrawFn, rule: Rule, patterns: tuple[HttpPattern, ...]) -> list[Rule]:
+    http = any(" " in pattern.text for pattern in patterns)
+    another = draw(http_patterns() if http else grpc_patterns())
+    everything = HttpPattern.parse("* /**") if http else HttpPattern.parse_grpc("*")
+    first = patterns[0]
+    fewer_methods = HttpPattern.parse(f"{','.join(first.methods[1:])} {first.path}") if first.methods[1:] else another
+    changed_to = [(*patterns[::-1], another), (everything,), patterns[1:] or (another,), (fewer_methods, *patterns[1:])]
+    apart = [replace(rule, id=f"part-{index}", operations=(pattern,)) for index, pattern in enumerate(patterns)]
+    return draw(st.sampled_from([apart, *([replace(rule, operations=to)] for to in changed_to)]))
+
+
+def _fitting(rule: Rule, mesh: Mesh) -> Rule | None:
+    """The rule as far as the mesh has whom it names."""
+    callers = tuple(name for name in rule.callers if name in mesh.workloads)
+    targets = tuple(name for name in rule.targets if name in mesh.targets)
+    return replace(rule, callers=callers, targets=targets) if callers and targets else None

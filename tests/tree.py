@@ -80,3 +80,14 @@ def policy_of(body: bytes) -> Any:
     per_route = RBACPerRoute()
     assert route.typed_per_filter_config[names.RBAC_FILTER].Unpack(per_route)
     return per_route.rbac
+
+
+def forwarding_of(body: bytes) -> list[Any]:
+    """The RBAC of each route that leads to another node."""
+    found = []
+    for route in RouteConfiguration.FromString(body).virtual_hosts[0].routes:
+        if route.route.HasField("inline_cluster_specifier_plugin"):
+            per_route = RBACPerRoute()
+            assert route.typed_per_filter_config[names.RBAC_FILTER].Unpack(per_route)
+            found.append(per_route.rbac)
+    return found

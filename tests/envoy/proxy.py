@@ -11,25 +11,30 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import grpc
 
 from septum.envoy import names
 from septum.envoy.bootstrap import Start, bootstrap
-from septum.envoy.compile import Compiler, Node
-from septum.model.mesh import Address
+from septum.envoy.compile import Compiler, Front
+from septum.envoy.reach import Survey
+from septum.model.mesh import Address, Mesh
 from septum.model.policy import Policy
+from septum.model.resource_types import SECRET
+from septum.model.snapshot import Resource, Snapshot
 from septum.node.binary import command, find_envoy
 from septum.xds.fleet import Fleet
 from septum.xds.server import serve
 from septum.xds.status import AllHeld
 
 NODE = "n1"
+_DENIALS = (names.DENY, names.HEALTH, names.UPGRADE, names.QUARANTINE, names.MISDIRECTED)
 DEADLINE = 15.0
 
 
@@ -51,12 +56,24 @@ def wait_for(condition: Callable[[], Any], what: str, deadline: float = DEADLINE
 
 
 class Proxy:
-    """One Envoy and the control plane for it. `hold` makes it enforce a policy and returns when it does."""
+    """One Envoy and the control plane for it. `hold` makes it enforce a policy and returns when it does.
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    In a mesh of many nodes, `node` is which one it is, and `secrets` gives what its agent would: the certificates of
+    the workloads that it fronts, and what is trusted. `drain` is the seconds after which cut connections are closed.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        node: str = NODE,
+        secrets: Callable[[Mesh, str], Sequence[Resource]] = lambda mesh, node: (),
+        survey: Survey | None = None,
+        drain: int = 1,
+    ) -> None:
+        self.directory, self.node = directory, node
         self.decisions = directory / "decisions.jsonl"
-        self._compiler = Compiler()
+        self._secrets, self._drain = secrets, drain
+        self._compiler = Compiler(survey or Survey())
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._fleet: Fleet
@@ -72,37 +89,56 @@ class Proxy:
             stack.callback(lambda: self._loop.call_soon_threadsafe(self._loop.stop))
             self._serving = self._call(self._serve())
             stack.callback(self._stop_serving)
-            start = Start(NODE, "lab", "xds.sock", "admin.sock")
+            start = Start(self.node, "lab", "xds.sock", "admin.sock")
             (self.directory / "envoy.pb").write_bytes(bootstrap(start).SerializeToString())
             process = subprocess.Popen(
-                command(find_envoy(), 2), cwd=self.directory, env={**os.environ, "SEPTUM_NODE": NODE}
+                _command(self._drain), cwd=self.directory, env={**os.environ, "SEPTUM_NODE": self.node}
             )
             stack.callback(end, process)
+            self.pid = process.pid
             yield self
 
     async def _serve(self) -> Any:
         self._fleet = Fleet(time.monotonic, lambda _: None)
-        self._fleet.expect(NODE)
+        self._fleet.expect(self.node)
         serving = serve(str(self.directory / "xds.sock"), self._fleet)
         await serving.__aenter__()
         return serving
 
-    def hold(self, policy: Policy) -> None:
-        snapshot = self._compiler.compile(policy, Node(NODE, {}, "decisions.jsonl"))
+    def compiled(self, policy: Policy, cuts: Mapping[tuple[str, str], str] = MappingProxyType({})) -> Snapshot:
+        """What the node should hold, with the secrets that its agent would add."""
+        front = Front(self.node, policy.mesh.on(self.node), {}, "decisions.jsonl", cuts)
+        snapshot = self._compiler.compile(policy, front).for_envoy()
+        secrets = {secret.name: secret for secret in self._secrets(policy.mesh, self.node)}
+        if not secrets:
+            return snapshot
+        version = ".".join((snapshot.version, *(secret.version for secret in secrets.values())))
+        return Snapshot(version, {**snapshot.resources, SECRET: secrets})
+
+    def hold(self, policy: Policy, cuts: Mapping[tuple[str, str], str] = MappingProxyType({})) -> None:
+        self.publish(self.compiled(policy, cuts))()
+
+    def publish(self, snapshot: Snapshot) -> Callable[[], None]:
+        """Send what differs. What comes back waits until it is held."""
 
         async def publish() -> Any:
-            self._fleet.publish(NODE, snapshot)
-            return (await self._fleet.settled([NODE], snapshot.version, DEADLINE))[NODE]
+            self._fleet.publish(self.node, snapshot)
+            return (await self._fleet.settled([self.node], snapshot.version, DEADLINE))[self.node]
 
-        outcome = self._call(publish())
-        assert isinstance(outcome, AllHeld), outcome
+        pending = asyncio.run_coroutine_threadsafe(publish(), self._loop)
+
+        def held() -> None:
+            outcome = pending.result(DEADLINE + 5)
+            assert isinstance(outcome, AllHeld), outcome
+
+        return held
 
     def publish_and_die(self, policy: Policy) -> None:
         """Send what differs and take the control plane away at once."""
-        snapshot = self._compiler.compile(policy, Node(NODE, {}, "decisions.jsonl"))
+        snapshot = self.compiled(policy)
 
         async def publish() -> None:
-            self._fleet.publish(NODE, snapshot)
+            self._fleet.publish(self.node, snapshot)
 
         self._call(publish())
         self._stop_serving()
@@ -147,7 +183,7 @@ def with_results(record: dict[str, Any]) -> dict[str, Any]:
     """A line with `er` and `sr`, what the enforced and the shadow action amount to."""
     for action, result in (("ep", "er"), ("sp", "sr")):
         if action in record:
-            record[result] = "denied" if record[action] in (names.DENY, names.HEALTH, names.UPGRADE) else "allowed"
+            record[result] = "denied" if record[action] in _DENIALS else "allowed"
     return record
 
 
@@ -158,6 +194,14 @@ def end(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def _command(drain: int) -> list[str]:
+    line = command(find_envoy(), 2)
+    line[line.index("--drain-time-s") + 1] = str(drain)
+    if "--drain-strategy" not in line:
+        line += ["--drain-strategy", "immediate"]
+    return line if "--disable-hot-restart" in line else [*line, "--disable-hot-restart"]
 
 
 @contextmanager

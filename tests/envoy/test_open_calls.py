@@ -9,9 +9,10 @@ from proxy import backends, free_port, running_proxy, wait_for
 
 from septum.audit.explain import Explainer
 from septum.audit.files import LogFiles
-from septum.audit.ingest import Ingest
+from septum.audit.inbox import Inbox
 from septum.audit.parse import Recorder
 from septum.audit.query import Filter, Reader
+from septum.audit.reading import Reading
 from septum.audit.store import Store
 from septum.audit.traffic import Traffic
 from septum.model.mesh import Address, Mesh, Protocol, Segment, Workload
@@ -41,10 +42,15 @@ def test_a_session_is_recorded_while_it_is_open_and_again_when_it_ends(tmp_path:
             wait_for(lambda: _lines(proxy.decisions) >= 2, "two lines about an open session", deadline=40)
         wait_for(lambda: b"DownstreamEnd" in proxy.decisions.read_bytes(), "the line about its end")
         records = Store(tmp_path / "decisions.db")
-        ingest = Ingest(LogFiles(proxy.directory), records, Recorder("lab.test", Explainer(One(policy))))
-        while ingest.advance():
-            pass
-        ingest.close()
+        reading, inbox = (
+            Reading(LogFiles(proxy.directory)),
+            Inbox("n", records, Recorder("lab.test", Explainer(One(policy)))),
+        )
+        reading.resume(inbox.position)
+        while parcel := reading.next():
+            inbox.take(parcel)
+            reading.resume(inbox.position)
+        reading.close()
         records.close()
 
     rows = [row.record for row in Reader(tmp_path / "decisions.db").newest(Filter(request_id="long"), 10)]

@@ -1,8 +1,12 @@
-"""A real Envoy writes its log while it is rotated again and again, and the reader is restarted: nothing is lost."""
+"""A real Envoy writes its log while it is rotated again and again, and both its readers restart: nothing is lost.
+
+In between the store is away while the log is rotated, and answers of the store get lost.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import http.client
 import os
 import signal
@@ -10,7 +14,7 @@ import socket
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
@@ -29,17 +33,22 @@ from envoy.extensions.filters.network.http_connection_manager.v3.http_connection
 from h1 import Connection
 from ports import Port
 
-from fakes.decision_log import ingest
+from fakes.decision_log import Always, policy
 from septum.audit import query
 from septum.audit.account import Counted
+from septum.audit.files import LogFiles
+from septum.audit.parcel import Parcel, Position, Sample
+from septum.audit.reading import Reading
+from septum.audit.receive import Receiver
+from septum.audit.ship import Pace, Shipper
+from septum.audit.sink import SinkUnavailable
 from septum.audit.store import Store
-from septum.audit.tail import Pace, Tail
 from septum.envoy import access_log
 from septum.envoy.wire import pack
 from septum.node.binary import command, find_envoy
 
 ROTATIONS = 20
-PACE = Pace(poll=0.005, account=0.3, grace=0.3, rotate_at=40_000)
+PACE = Pace(poll=0.005, account=0.3, retry_most=0.1, rotate_at=40_000)
 
 
 def bootstrap(port: int) -> bytes:
@@ -104,9 +113,9 @@ class Writer:
     async def reopen(self) -> None:
         await asyncio.to_thread(self._ask, "POST", "/reopen_logs")
 
-    async def counted(self) -> Counted | None:
+    async def counts(self) -> Sequence[Counted]:
         body = await asyncio.to_thread(self._ask, "GET", "/stats?usedonly&filter=septum[.]decisions$")
-        return Counted("", int(body.rpartition(": ")[2]) if body.strip() else 0)
+        return [Counted("", int(body.rpartition(": ")[2]) if body.strip() else 0)]
 
     def _ask(self, method: str, path: str) -> str:
         connection = http.client.HTTPConnection("admin", timeout=10)
@@ -126,30 +135,70 @@ async def follow(directory: Path, port: int) -> Load:
         load = Load(port, 3)
         try:
             for generation in range(5, ROTATIONS + 1, 5):
-                await read(directory, until_generation=generation)
+                there = functools.partial(reached, generation)
+                await ship(directory, there, lambda control: control.failed and aside(directory) >= 2)
         finally:
             load.end()
-        await read(directory, until_generation=0, until_written=sum(load.sent))
+        await ship(directory, lambda control: control.stored >= sum(load.sent))
     return load
 
 
-async def read(directory: Path, until_generation: int, until_written: int = 0) -> None:
-    store = Store(directory / "d.db")
-    reading = ingest(directory, store)
-    tail = Tail(reading, store, Writer(directory), PACE)
-    task = asyncio.create_task(tail.run())
+class Control:
+    """The control plane, which may be away, and loses every fifth answer."""
+
+    def __init__(self, directory: Path) -> None:
+        self.receiver = Receiver(directory / "d.db", lambda: "shop.test", Always(policy()), grace=0.3)
+        self.away, self.taken, self.failed, self.generation = False, 0, False, 0
+
+    @property
+    def stored(self) -> int:
+        return self.receiver.kept()["n1"].ingested if self.receiver.kept() else 0
+
+    async def position(self) -> Position:
+        self._reach()
+        return await self.receiver.position("n1")
+
+    async def take(self, parcel: Parcel) -> Position:
+        self._reach()
+        position = await self.receiver.take("n1", parcel)
+        self.taken, self.generation = self.taken + 1, position.generation
+        if self.taken % 5 == 0:
+            raise SinkUnavailable("the connection broke")
+        return position
+
+    async def account(self, sample: Sample) -> None:
+        self._reach()
+        await self.receiver.account("n1", sample)
+
+    def _reach(self) -> None:
+        if self.away:
+            self.failed = True
+            raise SinkUnavailable("nobody answers")
+
+
+def aside(directory: Path) -> int:
+    return len(list(directory.glob("decisions.*.jsonl")))
+
+
+def reached(generation: int, control: Control) -> bool:
+    return control.generation >= generation
+
+
+async def ship(directory: Path, *stages: Callable[[Control], object]) -> None:
+    """One life of an agent and of a control plane, which is away in the second stage."""
+    control = Control(directory)
+    shipper = Shipper(Reading(LogFiles(directory)), control, Writer(directory), PACE)
+    task = asyncio.create_task(shipper.run())
     try:
-        await until(
-            lambda: (
-                task.done() or (reading.mark.generation >= until_generation and tail.status().ingested >= until_written)
-            )
-        )
+        for number, done in enumerate(stages):
+            control.away = number == 1
+            await until(lambda done=done: task.done() or done(control))
     finally:
         task.cancel()
         await asyncio.wait([task])
-        await tail.close()
-        store.close()
-    assert task.cancelled() or task.result() is None
+        await shipper.close()
+        await control.receiver.close()
+    assert task.cancelled(), task.exception()
 
 
 def accepts(port: int) -> bool:
@@ -169,14 +218,14 @@ def test_every_decision_is_stored_once_through_rotations_and_restarts() -> None:
         directory = Path(name)
         with running_envoy(directory, port.number):
             load = asyncio.run(follow(directory, port.number))
-            expected = asyncio.run(Writer(directory).counted())
+            expected = asyncio.run(Writer(directory).counts())
         rows = query.Reader(directory / "d.db").newest(query.Filter(), 10_000_000)
         store = Store(directory / "d.db")
-        generation, lost = store.mark().generation, store.lost()
+        generation, lost = store.position("n1").generation, store.lost("n1")
     asked = [(client, number) for client, sent in enumerate(load.sent) for number in range(sent)]
     stored = [tuple(int(part) for part in row.record.path[1:].split("/")) for row in rows]
     # The sort is stable: each connection's decisions are in the order in which they were made.
     assert sorted(stored, key=lambda pair: pair[0]) == asked
-    assert expected == Counted("", len(asked))
+    assert expected == [Counted("", len(asked))]
     assert generation >= ROTATIONS
     assert lost == {}

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from septum.audit.explain import Explainer
 from septum.audit.files import LogFiles
-from septum.audit.ingest import Ingest
+from septum.audit.inbox import Inbox
+from septum.audit.parcel import MOST
 from septum.audit.parse import Recorder
+from septum.audit.reading import Reading
 from septum.audit.store import Store
 from septum.model.mesh import Address, Mesh, Protocol, Segment, Workload
 from septum.model.operation import HttpPattern
@@ -85,9 +87,27 @@ def recorder(known: Policy | None = None) -> Recorder:
     return Recorder("shop.test", Explainer(Always(known or policy())))
 
 
-def ingest(directory: Path, store: Store, chunk: int = 1 << 20) -> Ingest:
-    """What `septum up` reads the log of a directory with."""
-    return Ingest(LogFiles(directory), store, recorder(), chunk)
+class Carrier:
+    """A node's log and its place in a store, with nothing between them but steps."""
+
+    def __init__(self, directory: Path, store: Store, node: str = "n1", chunk: int = MOST) -> None:
+        self.reading = Reading(LogFiles(directory), chunk)
+        self.inbox = Inbox(node, store, recorder())
+        self.reading.resume(self.inbox.position)
+
+    def advance(self) -> bool:
+        """Carry one parcel; False when there is none."""
+        parcel = self.reading.next()
+        if parcel is None:
+            return False
+        self.inbox.take(parcel)
+        self.reading.resume(self.inbox.position)
+        return True
+
+    def drain(self) -> None:
+        """Carry all there is."""
+        while self.advance():
+            pass
 
 
 class Writer:

@@ -2,29 +2,52 @@
 
 from __future__ import annotations
 
+import json
 import random
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from septum.envoy.compile import ROUTE, Compiler, Node
+from septum.envoy import names
+from septum.envoy.compile import Compiler, Front
+from septum.envoy.pieces import Pair
+from septum.envoy.reach import Survey
 from septum.model.decision import Decision, Request
 from septum.model.mesh import Address, Mesh, Mode, Protocol, Segment, Workload
 from septum.model.operation import ConnectOperation, GrpcOperation, HttpOperation, HttpPattern
 from septum.model.policy import Policy, Rule
-from septum.model.snapshot import Snapshot
+from septum.model.resource_types import ROUTE
+from septum.model.snapshot import MANIFEST, Snapshot, whole
 from septum.policy.decide import decide
-from strategies import policies, requests
-from tree import outcome, policy_of
+from septum.policy.quarantine import quarantined
+from strategies import changed, policies, quarantines, requests, wide_meshes
+from tree import forwarding_of, outcome, policy_of
+
+NO_CUTS: Mapping[Pair, str] = MappingProxyType({})
 
 
 def _compiled(policy: Policy, compiler: Compiler | None = None) -> Snapshot:
     outbound = {name: Address("127.0.0.1", 19000 + at) for at, name in enumerate(policy.mesh.workloads)}
-    return (compiler or Compiler()).compile(policy, Node("n", outbound, "decisions.jsonl"))
+    return (compiler or Compiler()).compile(
+        policy, Front("n", tuple(policy.mesh.workloads), outbound, "decisions.jsonl")
+    )
 
 
 def _by_tree(snapshot: Snapshot, policy: Policy, request: Request, query: str = "") -> tuple[bool, str] | None:
     """What the compiled tree says, or None where Envoy answers before it is asked."""
+    inputs = _inputs(policy, request, query)
+    if inputs is None:
+        return None
+    rbac = policy_of(snapshot.of(ROUTE)[request.target].body)
+    enforced = policy.mesh.mode(policy.mesh.workloads[request.target]) is Mode.ENFORCE
+    return outcome(rbac.matcher if enforced else rbac.shadow_matcher, inputs)
+
+
+def _inputs(policy: Policy, request: Request, query: str = "") -> dict[str, str] | None:
+    """What the tree is asked about, or None where Envoy answers before that."""
     target = policy.mesh.workloads.get(request.target)
     operation = request.operation
     if target is None or request.caller not in policy.mesh.workloads:
@@ -44,9 +67,7 @@ def _by_tree(snapshot: Snapshot, policy: Policy, request: Request, query: str = 
                 return None
         case _:
             return None
-    rbac = policy_of(snapshot.of(ROUTE)[target.name].body)
-    enforced = policy.mesh.mode(target) is Mode.ENFORCE
-    return outcome(rbac.matcher if enforced else rbac.shadow_matcher, inputs)
+    return inputs
 
 
 def _same(decision: Decision, tree: tuple[bool, str]) -> bool:
@@ -105,6 +126,98 @@ def test_a_compiler_with_a_past_makes_what_a_fresh_one_makes(past: list[Policy])
     compiler = Compiler()
     for policy in past:
         assert _compiled(policy, compiler) == _compiled(policy)
+
+
+def _fronts(policy: Policy, cuts: Mapping[Pair, str] = NO_CUTS) -> dict[str, Front]:
+    """What the compiler is told of every node of a mesh; without nodes there is one that fronts everything."""
+    mesh = policy.mesh
+    outbound = {name: Address("127.0.0.1", 19000 + at) for at, name in enumerate(mesh.workloads)}
+    return {node: Front(node, mesh.on(node), outbound, "decisions.jsonl", cuts) for node in mesh.nodes or ("n",)}
+
+
+def _cuts(policy: Policy) -> st.SearchStrategy[dict[Pair, str]]:
+    names = st.sampled_from(sorted(policy.mesh.targets))
+    return st.dictionaries(st.tuples(names, names), st.sampled_from(("", "1", "2")), max_size=2)
+
+
+@st.composite
+def _histories(draw: st.DrawFn) -> list[tuple[Policy, dict[Pair, str]]]:
+    """Policies of one mesh, and of what became of it, each with its cuts."""
+    policy = draw(policies(draw(wide_meshes())))
+    past = []
+    for _ in range(4):
+        shut = quarantined(policy, draw(quarantines(policy.mesh)))
+        past.append((shut, draw(_cuts(shut))))
+        policy = draw(st.one_of(st.just(policy), changed(policy), policies(policy.mesh)))
+    return past
+
+
+@given(_histories())
+def test_on_every_node_a_past_makes_no_difference_and_what_is_not_touched_stays(
+    history: list[tuple[Policy, dict[Pair, str]]],
+) -> None:
+    survey = Survey()
+    compilers: dict[str, Compiler] = {}
+    before: dict[str, Snapshot] = {}
+    for policy, cuts in history:
+        for node, front in _fronts(policy, cuts).items():
+            snapshot = compilers.setdefault(node, Compiler(survey)).compile(policy, front)
+            assert snapshot == Compiler().compile(policy, front)
+            if node in before:
+                assert (snapshot is before[node]) == (snapshot.version == before[node].version)
+                assert (snapshot is before[node]) == (snapshot.resources == before[node].resources)
+            before[node] = snapshot
+
+
+@given(_histories())
+def test_a_manifest_says_what_the_snapshot_is(history: list[tuple[Policy, dict[Pair, str]]]) -> None:
+    policy, cuts = history[-1]
+    for node, front in _fronts(policy, cuts).items():
+        snapshot = Compiler().compile(policy, front)
+        (manifest,) = snapshot.of(MANIFEST).values()
+        assert json.loads(manifest.body) == {
+            "node": node,
+            "trust_domain": policy.mesh.trust_domain,
+            "whole": whole({kind: made.values() for kind, made in snapshot.resources.items()}),
+            "workloads": sorted(front.workloads),
+        }
+
+
+@given(st.data())
+def test_two_nodes_together_mean_what_decide_means(data: st.DataObject) -> None:
+    """A call is allowed when the caller's node forwards it and the target's node allows it."""
+    mesh = replace(data.draw(wide_meshes()), issuers={}, external=None)
+    plain = data.draw(policies(mesh))
+    policy = quarantined(plain, data.draw(quarantines(mesh)))
+    made = {node: Compiler().compile(policy, front) for node, front in _fronts(policy).items()}
+    for _ in range(8):
+        request = data.draw(requests(policy))
+        if not {request.caller, request.target} <= mesh.workloads.keys():
+            continue
+        inputs = _inputs(policy, request)
+        if inputs is None:
+            continue
+        here, there = mesh.workloads[request.caller].node or "n", mesh.workloads[request.target].node or "n"
+        arrives = here == there or _forwarded(made[here], policy, request)
+        passes = outcome(policy_of(made[there].of(ROUTE)[request.target].body).matcher, inputs)[0]
+        assert (arrives and passes) == _passes(policy, request), request
+
+
+def _forwarded(snapshot: Snapshot, policy: Policy, request: Request) -> bool:
+    """Whether the caller's node sends a call on."""
+    resource = snapshot.of(ROUTE).get(request.target)
+    if resource is None:
+        return False
+    (rbac,) = forwarding_of(resource.body)
+    return outcome(rbac.matcher, {"septum.caller": str(policy.mesh.spiffe(request.caller))}) == (True, names.FORWARD)
+
+
+def _passes(policy: Policy, request: Request) -> bool:
+    """Whether a call gets through: also what is only observed, unless somebody is quarantined."""
+    if {request.caller, request.target} & policy.quarantined:
+        return False
+    observed = policy.mesh.mode(policy.mesh.workloads[request.target]) is Mode.OBSERVE
+    return observed or decide(policy, request).allowed
 
 
 @given(policies())

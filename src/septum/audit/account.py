@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from septum.audit.parcel import Sample
+
 
 @dataclass(frozen=True, slots=True)
 class Counted:
@@ -27,33 +29,40 @@ class Loss:
 
 
 class Account:
-    """Compares. No I/O: counts in, losses out. Times are of one monotonic clock."""
+    """Compares what one node has counted with what is stored. No I/O: samples in, losses out.
+
+    Runs overlap while one Envoy takes over from another, so each is compared by itself.
+    """
 
     def __init__(self, grace: float, lost: Mapping[str, int]) -> None:
         self._grace = grace  # seconds within which a decision is surely in the log
         self._lost = dict(lost)
-        self._before: tuple[float, Counted, int] | None = None
+        self._before: dict[str, tuple[Sample, int]] = {}
+        self._clock = 0.0
 
     @property
     def lost(self) -> int:
         """Decisions lost, of all runs."""
         return sum(self._lost.values())
 
-    def receive(self, time: float, counted: Counted, written: Mapping[str, int], read_to_end: float) -> Loss | None:
-        """Take a count that was asked at `time`. Returns what has become known about losses, if anything has.
+    def receive(self, sample: Sample, written: Mapping[str, int]) -> list[Loss]:
+        """Take a count, with the lines stored by run. Returns what has become known about losses.
 
-        `read_to_end` is when the log was last read to its end; what a count is compared with was read later.
+        A count is compared with what is stored once the log was read to its end later than it was asked.
         """
-        before = self._before
-        if before and read_to_end < before[0] + self._grace:
-            return None
-        self._before = (time, counted, written.get(counted.run, 0))
-        return self._compare(before[1], before[2], counted, written.get(before[1].run, 0)) if before else None
+        if sample.asked < self._clock:
+            self._before.clear()  # the node's clock began anew
+        self._clock = sample.asked
+        due = [run for run, (then, _) in self._before.items() if sample.read >= then.asked + self._grace]
+        losses = [loss for run in due if (loss := self._compare(*self._before.pop(run), sample, written))]
+        self._before.setdefault(sample.run, (sample, written.get(sample.run, 0)))
+        return losses
 
-    def _compare(self, then: Counted, had: int, counted: Counted, has: int) -> Loss | None:
+    def _compare(self, then: Sample, had: int, now: Sample, written: Mapping[str, int]) -> Loss | None:
+        has = written.get(then.run, 0)
         missing = max(0, then.decisions - has)
         # While requests go on, later lines hide earlier losses: only in quiet is the difference exact.
-        quiet = then == counted and had == has
+        quiet = (then.run, then.decisions) == (now.run, now.decisions) and had == has
         known = self._lost.get(then.run, 0)
         lost = missing if quiet else max(known, missing)
         if lost == known:

@@ -13,9 +13,11 @@ import structlog
 from septum.audit.latest import Latest
 from septum.audit.line import Line
 from septum.audit.outcome import ALLOW, Outcome, operation
+from septum.model.claims import When, holds
 from septum.model.decision import Decision, Request
-from septum.model.policy import Policy
+from septum.model.policy import Policy, Rule
 from septum.policy.decide import decide, opens
+from septum.policy.tokens import token_mismatch
 
 _log = structlog.get_logger("septum.audit")
 
@@ -53,18 +55,21 @@ class Explainer:
         self._agreeing = Latest[str, _Agreeing](8)
         self._explained = Latest[tuple[object, ...], Explanation](keep)
 
-    def explain(self, line: Line, caller: str, asked: str, outcome: Outcome) -> Explanation:
-        """The explanation of one line; `asked` is its protocol."""
+    def explain(self, line: Line, node: str, caller: str, asked: str, outcome: Outcome) -> Explanation:
+        """The explanation of one line that a node wrote; `asked` is its protocol."""
         policy = self._policies.policy_for(line.target, line.slice, line.time)
+        if outcome.undecided:
+            return _undecided(policy, line, node, outcome)
         if policy is not None and outcome.rule:
             agreeing = self._agreeing.get(policy.version) or self._agreeing.put(policy.version, _Agreeing(policy))
             if agreed := agreeing.agreement(line, caller, asked, outcome.rule):
                 return agreed
         version = policy.version if policy else ""
-        key = (version, caller, line.target or line.authority, line.method, line.path, asked, outcome)
+        named = line.target or (node, line.authority, line.sni)  # an address names a workload on its own node alone
+        key = (version, caller, named, line.method, line.path, line.iss, line.sub, asked, outcome)
         found = self._explained.get(key)
         if found is None:
-            found = self._explained.put(key, _explain(policy, line, caller, asked, outcome))
+            found = self._explained.put(key, _explain(policy, line, node, caller, asked, outcome))
         return found
 
 
@@ -73,34 +78,67 @@ class _Agreeing:
 
     def __init__(self, policy: Policy) -> None:
         self._rules = {rule.id: rule for rule in policy.rules}
-        self._callers = {rule.id: frozenset(rule.callers) for rule in policy.rules}
-        self._targets = policy.mesh.workloads
-        self._explanations = {name: Explanation(name, policy.version) for name in policy.mesh.workloads}
+        self._callers = {rule.id: frozenset(rule.callers) - policy.quarantined for rule in policy.rules}
+        self._targets = {name: it for name, it in policy.mesh.targets.items() if name not in policy.quarantined}
+        self._explanations = {name: Explanation(name, policy.version) for name in policy.mesh.targets}
 
     def agreement(self, line: Line, caller: str, asked: str, named: str) -> Explanation | None:
-        """The explanation of an allow, or None when that rule does not allow the request."""
+        """The explanation of an allow, or None when that rule does not allow the request.
+
+        A token's claims are not on record, so what the rule asks of them is taken to hold.
+        """
         rule, target = self._rules.get(named), self._targets.get(line.target or "")
         if rule is None or target is None or caller not in self._callers[named] or target.name not in rule.targets:
             return None
         return self._explanations[target.name] if opens(rule, target, operation(line, asked, "")) else None
 
 
-def _explain(policy: Policy | None, line: Line, caller: str, asked: str, outcome: Outcome) -> Explanation:
-    """Ask `decide`. A request that was never routed is one to the workload it names, or to the name as it was sent."""
-    named = policy.mesh.resolve(line.authority or "") if policy else None
-    target = line.target or named or line.authority or ""
+def _explain(policy: Policy | None, line: Line, node: str, caller: str, asked: str, outcome: Outcome) -> Explanation:
+    """Ask `decide`. A request that was never routed is one to the target it names, or to the name as it was sent."""
+    target = _target(policy, line, node)
     if policy is None:
         return Explanation(target, reason=outcome.refused or _unknown(outcome))
     if outcome.tunnel:
         return Explanation(target, policy.version, reason="the tunnel into the proxy failed")
     request = Request(caller, target, operation(line, asked, outcome.refused))
-    decision = decide(policy, request)
+    decision = decide(policy, request)  # without claims: what only they would open stays shut
     reason = _reason(decision, outcome)
+    if outcome.would_be != ALLOW and decision.nearest and decision.nearest.rule:
+        reason = _of_token(decision.nearest.rule, policy, request, line) or reason
     if reason.startswith(DISAGREES):
         asked_of = f"{caller} -> {target}: {request.operation}"
         _log.error("the proxy and the policy disagree", request=asked_of, proxy=outcome.would_be, reason=reason)
     nearest = decision.nearest.rule.id if decision.nearest and decision.nearest.rule else ""
     return Explanation(target, policy.version, nearest, reason)
+
+
+def _target(policy: Policy | None, line: Line, node: str) -> str:
+    """The target's name, or the name as it was sent when nothing has it."""
+    sent = line.authority or line.sni or ""
+    return line.target or (policy.mesh.resolve(sent, node) if policy else None) or sent
+
+
+def _undecided(policy: Policy | None, line: Line, node: str, outcome: Outcome) -> Explanation:
+    """No rules were asked, so there is nothing to agree about."""
+    return Explanation(_target(policy, line, node), policy.version if policy else "", reason=outcome.undecided)
+
+
+def _of_token(rule: Rule, policy: Policy, request: Request, line: Line) -> str:
+    """What of a token did not fit the rule, if it had one and nothing else kept the rule from allowing the request.
+
+    The issuer and the subject are all that is on record of a token, and so all that can be told apart.
+    """
+    target = policy.mesh.target(request.target)
+    if rule.when is None or line.iss is None or target is None or request.caller not in rule.callers:
+        return ""
+    if not opens(rule, target, request.operation):
+        return ""
+    known = {name: value for name, value in (("iss", line.iss), ("sub", line.sub)) if value is not None}
+    of_known = When(tuple((name, test) for name, test in rule.when.claims if name in ("iss", "sub")))
+    if not holds(of_known, known):
+        return token_mismatch(of_known, known)
+    others = [f"`{name}`" for name, _ in rule.when.claims if name not in ("iss", "sub")]
+    return f"token: it does not have what the rule asks of {', '.join(others) or 'it'}"
 
 
 def _unknown(outcome: Outcome) -> str:

@@ -61,6 +61,10 @@ class LogFiles:
         paths = [*(self.aside(n) for n in self.all_aside() if n >= generation), self.active]
         return sum(_size(path) for path in paths)
 
+    def active_size(self) -> int:
+        """Bytes in the active file; 0 while there is none."""
+        return _size(self.active)
+
     def state(self, generation: int) -> tuple[object, ...]:
         """What changes when there is more to read: cheap to ask again and again."""
         return (_identity(self.aside(generation)), _identity(self.active))
@@ -73,10 +77,11 @@ class LogFiles:
             return False
 
 
-def whole_lines(file: FileIO, offset: int, size: int, *, last: bool) -> bytes:
+def whole_lines(file: FileIO, offset: int, size: int, most: int, *, last: bool) -> bytes:
     """The bytes from `offset` to the end of the last whole line within about `size`.
 
-    With `last`, an unfinished line at the end of the file is taken too. A line longer than `size` is read in full.
+    With `last`, an unfinished line at the end of the file is taken too. A line longer than `size` is read in full, and
+    one longer than `most` in pieces: nothing that stands in the log may keep what comes behind it from being read.
     """
     while True:
         file.seek(offset)
@@ -84,7 +89,9 @@ def whole_lines(file: FileIO, offset: int, size: int, *, last: bool) -> bytes:
         end = data.rfind(b"\n") + 1
         if end or len(data) < size:
             return data if last and len(data) < size else data[:end]
-        size *= 2
+        if size >= most:
+            return data
+        size = min(2 * size, most)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

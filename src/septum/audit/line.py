@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -32,6 +31,8 @@ class Line(msgspec.Struct, frozen=True, gc=False):
     slice: str | None = None
     ep: str | None = None
     sp: str | None = None
+    iss: str | None = None
+    sub: str | None = None
     code: Count | None = None
     flags: str | None = None
     details: str | None = None
@@ -42,6 +43,10 @@ class Line(msgspec.Struct, frozen=True, gc=False):
     ms: Count | None = None
     up: str | None = None
     uus: Count | None = None
+    tls: str | None = None
+    sni: str | None = None
+    from_: str | None = msgspec.field(name="from", default=None)
+    claimed: str | None = None
     run: str | None = None
 
     @property
@@ -58,6 +63,7 @@ class Unreadable:
     reason: str
 
 
+_YEAR_10000 = 253_402_300_800
 # More braces than this stand in no line's values.
 _TRIES = 16
 _decoder = msgspec.json.Decoder(Line, strict=False)
@@ -86,8 +92,8 @@ def read_line(raw: bytes) -> Line | Unreadable:
     try:
         # Envoy writes `-` for what it does not have; inside a value the quotes would be escaped.
         line = _decoder.decode(raw.replace(b':"-"', b":null"))
-        if not math.isfinite(line.time):
-            return Unreadable(raw, "the time is not a number")
+        if not 0 <= line.time < _YEAR_10000:
+            return Unreadable(raw, "the time is none that a calendar has")
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         return Unreadable(raw, str(error))
     return line

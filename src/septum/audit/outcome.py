@@ -7,11 +7,15 @@ from functools import lru_cache
 
 from septum.audit.line import Line
 from septum.audit.refusals import refusal
-from septum.envoy.names import INTERNAL, OBSERVE, TUNNEL
+from septum.envoy.names import FORWARD, INTERNAL, MISDIRECTED, OBSERVE, TUNNEL
 from septum.model.decision import Effect
 from septum.model.mesh import Mode
 from septum.model.operation import ConnectOperation, GrpcOperation, HttpOperation, Operation, RefusedOperation
 
+# What a line is of that is about a connection from another node which came to no request.
+CONNECTION = "Connection"
+# And about a session to a place outside that its gate stopped.
+GATE = "Gate"
 ALLOW, DENY = str(Effect.ALLOW), str(Effect.DENY)
 
 
@@ -20,7 +24,8 @@ class Outcome:
     """`decision` is what happened and `would_be` what the proxy's rules say, with the rule that allows, if one does.
 
     `refused` is why Envoy answered before the rules were asked. `unasked` is the one thing that must never be: a
-    request reached an upstream and no rules were asked.
+    request reached an upstream and no rules were asked. `undecided` is why the node denied a call about which no rules
+    are asked here.
     """
 
     decision: str
@@ -29,14 +34,23 @@ class Outcome:
     refused: str = ""
     unasked: bool = False
     tunnel: bool = False
+    undecided: str = ""
 
 
 def outcome(line: Line) -> Outcome:
     """Read which action the RBAC filter ended in; what it did not allow is a denial."""
+    if line.type == CONNECTION:
+        return Outcome(DENY, DENY, undecided=_turned_away(line))
+    if line.type == GATE:
+        return Outcome(DENY, DENY, undecided=_stopped(line))
     if line.ep is None:
         if line.up is not None or line.details == "via_upstream":
             return Outcome(ALLOW, DENY, unasked=True)
         return Outcome(DENY, DENY, refused=refusal(line.details or ""))
+    if line.ep == FORWARD:
+        return Outcome(DENY, DENY, undecided=_undelivered(line))
+    if line.ep == MISDIRECTED:
+        return Outcome(DENY, DENY, undecided=_misdirected(line))
     return _asked(line.ep, line.sp, line.mode)
 
 
@@ -49,6 +63,32 @@ def _asked(by: str, shadow_by: str | None, mode: str | None) -> Outcome:
     return Outcome(ALLOW, ALLOW, by) if _is_rule(by) else Outcome(DENY, DENY)
 
 
+def _undelivered(line: Line) -> str:
+    """Why a call did not get to the node that decides it: Envoy's response flags, and TLS's words or else Envoy's."""
+    why = (line.flags, line.tls or line.details)
+    return f"not delivered: {', '.join(part for part in why if part) or 'the proxy does not say why'}"
+
+
+def _misdirected(line: Line) -> str:
+    connected = f"to {line.sni}" if line.sni else "without a server name"
+    return f"misdirected: the request is to {line.authority or 'no host'}, and its TLS connection {connected}"
+
+
+def _turned_away(line: Line) -> str:
+    """Why a connection came to no request, and what is known of who made it, none of which was proven."""
+    why = line.tls or ("it asks for nobody here" if line.flags == "NR" else line.details or line.flags)
+    says = f", which says that it is {line.claimed}" if line.claimed else ""
+    return f"the connection was turned away: {why or 'the proxy does not say why'}, from {line.from_ or '?'}{says}"
+
+
+def _stopped(line: Line) -> str:
+    """What a session had to say to get to the place outside, and what it said: its SNI, if it was TLS at all."""
+    host = (line.authority or "").rpartition(":")[0]
+    nothing = "it has no server name, or is no TLS" if line.flags == "NR" else "it ended before it had a server name"
+    said = f"its server name is {line.sni}" if line.sni else nothing
+    return f"the session was stopped: {said}, and only {host or 'the host'} may pass"
+
+
 def _is_rule(action: str | None) -> bool:
     return action is not None and not action.startswith(INTERNAL)
 
@@ -57,7 +97,7 @@ def protocol(line: Line) -> str:
     """What was asked for: websocket, tcp (a CONNECT), grpc or http."""
     if line.upgrade is not None and line.upgrade.lower() == "websocket":
         return "websocket"
-    if line.method == "CONNECT":
+    if line.method == "CONNECT" or line.type == CONNECTION:
         return "tcp"
     if line.ctype is not None and line.method == "POST" and _is_grpc(line.ctype):
         return "grpc"

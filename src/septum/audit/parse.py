@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from septum.audit.explain import Explainer
+from septum.audit.explain import DISAGREES, Explainer
 from septum.audit.line import Line
 from septum.audit.outcome import outcome, protocol
 from septum.model.record import Record
@@ -15,17 +15,17 @@ class Recorder:
         self._prefix = f"spiffe://{trust_domain}/"
         self._explainer = explainer
 
-    def record(self, line: Line) -> Record:
-        """The record of one line."""
+    def record(self, line: Line, node: str) -> Record:
+        """The record of one line that a node shipped, whatever node the line names."""
         caller = (line.caller or "").removeprefix(self._prefix)
         asked, what = protocol(line), outcome(line)
-        why = self._explainer.explain(line, caller, asked, what)
+        why = self._explainer.explain(line, node, caller, asked, what)
         connect = asked == "tcp"
         return Record(
             time=line.time,
             request_id=line.id or "",
             trace_id=_trace_id(line.tp),
-            node=line.node or "",
+            node=node,
             caller=caller,
             target=why.target,
             protocol=asked,
@@ -36,7 +36,9 @@ class Recorder:
             would_be=what.would_be,
             rule=what.rule,
             nearest=why.nearest,
-            reason=why.reason,
+            reason=_reason(line, node, why.reason),
+            jwt_issuer=line.iss or "",
+            jwt_subject=line.sub or "",
             policy_version=why.policy_version,
             status=line.code or 0,
             flags=line.flags or "",
@@ -47,6 +49,13 @@ class Recorder:
             upstream_duration=(line.uus or 0) / 1000,
             open=line.type == "DownstreamPeriodic",
         )
+
+
+def _reason(line: Line, node: str, reason: str) -> str:
+    """The reason, unless the line is not of the node that shipped it."""
+    if not line.node or line.node == node:
+        return reason
+    return f"{DISAGREES}it came from node {node} and names node {line.node}" + (f"; {reason}" if reason else "")
 
 
 def _trace_id(traceparent: str | None) -> str:

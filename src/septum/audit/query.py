@@ -35,12 +35,13 @@ class Filter:
     path: str | None = None
     request_id: str | None = None
     trace_id: str | None = None
+    jwt_subject: str | None = None
     since: float | None = None
     until: float | None = None
 
     def terms(self) -> list[Term]:
         """The conditions and their values, in SQL."""
-        equal = ("caller", "target", "decision", "would_be", "status", "request_id", "trace_id")
+        equal = ("caller", "target", "decision", "would_be", "status", "request_id", "trace_id", "jwt_subject")
         asked: list[Term] = [
             (f"{name} = ?", (getattr(self, name),)) for name in equal if getattr(self, name) is not None
         ]

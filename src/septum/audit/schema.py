@@ -1,4 +1,7 @@
-"""The tables of the record file and how it is opened. docs/records.md describes each column."""
+"""The tables of the record file, how it is opened, and how one of an older version is brought up to date.
+
+docs/records.md describes each column.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,27 @@ from pathlib import Path
 
 from septum.model.record import Record
 
-VERSION = 1
+VERSION = 2
 COLUMNS = Record._fields
 FILE = "decisions.db"
+# The node of a file in which there was one, which had no name there: whoever's log it is takes it over.
+UNCLAIMED = ""
 
-_TABLES = """
+_OF_NODES = """
+CREATE TABLE nodes (
+    node TEXT PRIMARY KEY,
+    generation INTEGER NOT NULL, offset INTEGER NOT NULL, before BLOB NOT NULL,
+    records INTEGER NOT NULL, unreadable INTEGER NOT NULL, disagreements INTEGER NOT NULL, last REAL
+);
+-- A run is one life of an Envoy process.
+CREATE TABLE runs (node TEXT NOT NULL, run TEXT NOT NULL, written INTEGER NOT NULL, PRIMARY KEY (node, run));
+CREATE TABLE losses (
+    node TEXT NOT NULL, run TEXT NOT NULL,
+    expected INTEGER NOT NULL, written INTEGER NOT NULL, noted_at REAL NOT NULL,
+    PRIMARY KEY (node, run)
+);
+"""
+_TABLES = f"""
 CREATE TABLE records (
     seq INTEGER PRIMARY KEY,
     time REAL NOT NULL, request_id TEXT NOT NULL, trace_id TEXT NOT NULL, node TEXT NOT NULL,
@@ -20,25 +39,35 @@ CREATE TABLE records (
     reason TEXT NOT NULL, policy_version TEXT NOT NULL,
     status INTEGER NOT NULL, flags TEXT NOT NULL, bytes_received INTEGER NOT NULL, bytes_sent INTEGER NOT NULL,
     duration REAL NOT NULL, upstream TEXT NOT NULL, upstream_duration REAL NOT NULL,
-    open INTEGER NOT NULL
+    open INTEGER NOT NULL,
+    jwt_issuer TEXT NOT NULL DEFAULT '', jwt_subject TEXT NOT NULL DEFAULT ''
 );
 -- Almost ascending, so it costs little; and the few rows that people look for first.
 CREATE INDEX records_time ON records (time);
 CREATE INDEX records_denied ON records (seq) WHERE would_be = 'deny';
 CREATE TABLE unreadable (
-    id INTEGER PRIMARY KEY, after_seq INTEGER NOT NULL, noted_at REAL NOT NULL, reason TEXT NOT NULL, line BLOB NOT NULL
+    id INTEGER PRIMARY KEY, after_seq INTEGER NOT NULL, noted_at REAL NOT NULL, reason TEXT NOT NULL,
+    line BLOB NOT NULL, node TEXT NOT NULL DEFAULT ''
 );
--- A run is one life of an Envoy process.
-CREATE TABLE runs (run TEXT PRIMARY KEY, written INTEGER NOT NULL);
-CREATE TABLE losses (
-    run TEXT PRIMARY KEY, expected INTEGER NOT NULL, written INTEGER NOT NULL, noted_at REAL NOT NULL
-);
-CREATE TABLE tail (
-    one INTEGER PRIMARY KEY CHECK (one = 1),
-    generation INTEGER NOT NULL, offset INTEGER NOT NULL, before BLOB NOT NULL, disagreements INTEGER NOT NULL
-);
-INSERT INTO tail VALUES (1, 0, 0, x'', 0);
+{_OF_NODES}
 """
+# Adding columns touches no row, so it takes a moment however large the file is.
+_TO_2 = f"""
+ALTER TABLE records ADD COLUMN jwt_issuer TEXT NOT NULL DEFAULT '';
+ALTER TABLE records ADD COLUMN jwt_subject TEXT NOT NULL DEFAULT '';
+ALTER TABLE unreadable ADD COLUMN node TEXT NOT NULL DEFAULT '';
+ALTER TABLE runs RENAME TO runs_1;
+ALTER TABLE losses RENAME TO losses_1;
+{_OF_NODES}
+INSERT INTO nodes SELECT '{UNCLAIMED}', generation, offset, before,
+    (SELECT coalesce(max(seq), 0) FROM records), (SELECT count(*) FROM unreadable), disagreements,
+    (SELECT time FROM records ORDER BY seq DESC LIMIT 1) FROM tail;
+INSERT INTO runs SELECT '{UNCLAIMED}', run, written FROM runs_1 ORDER BY rowid;
+INSERT INTO losses SELECT '{UNCLAIMED}', run, expected, written, noted_at FROM losses_1 ORDER BY rowid;
+DROP TABLE runs_1;
+DROP TABLE losses_1;
+DROP TABLE tail;
+"""  # noqa: S608 - own names
 
 
 class StoreUnavailable(Exception):
@@ -50,14 +79,17 @@ class WrongVersion(Exception):
 
 
 def create(path: Path) -> sqlite3.Connection:
-    """Open the file for its one writer, with its tables made when it is new.
+    """Open the file for its one writer, with its tables made when it is new, and brought up to date when it is old.
 
     WAL, so that readers never wait for the writer nor the writer for them. `synchronous=NORMAL` keeps the file whole
-    through any crash; a power cut may undo the last commits, and with them the position, so their lines are read again.
+    through any crash; a power cut may undo the last commits, and with them the positions, so their lines are shipped
+    again.
     """
     if not path.exists() or path.stat().st_size == 0:
         _make(path)
     connection = _connect(path)
+    if version(connection) == 1:
+        _change(connection, _TO_2)
     expect_version(connection, path)
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA journal_size_limit = 67108864")
@@ -70,9 +102,18 @@ def _make(path: Path) -> None:
     for leftover in (fresh, Path(f"{fresh}-wal"), Path(f"{fresh}-shm")):
         leftover.unlink(missing_ok=True)
     connection = _connect(fresh)
-    connection.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
+    _change(connection, _TABLES)
     connection.close()
     fresh.rename(path)
+
+
+def _change(connection: sqlite3.Connection, statements: str) -> None:
+    """Bring the tables to this version: all of it or nothing."""
+    try:
+        connection.executescript(f"BEGIN IMMEDIATE; {statements} PRAGMA user_version = {VERSION}; COMMIT;")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -100,4 +141,5 @@ def expect_version(connection: sqlite3.Connection, path: Path) -> None:
     """Raise WrongVersion when the file is not of this version."""
     found = version(connection)
     if found != VERSION:
-        raise WrongVersion(f"{path} has record version {found}; this Septum reads version {VERSION}")
+        older = "; the control plane brings it up to date when it starts" if 0 < found < VERSION else ""
+        raise WrongVersion(f"{path} has record version {found}; this Septum reads version {VERSION}{older}")

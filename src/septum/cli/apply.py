@@ -10,7 +10,7 @@ import click
 
 from septum.cli import diagnostics
 from septum.cli.ask import ask
-from septum.cli.output import print_json, refusals, spinner, style, wants_colour
+from septum.cli.output import print_json, spinner, style, wants_colour
 from septum.cli.place import mesh_dir
 from septum.control.files import read_mesh_dir
 
@@ -61,30 +61,36 @@ def report(applied: dict[str, Any], files: Files) -> None:
         case "unchanged":
             click.echo(f"version {version} is what is enforced already")
         case "held":
-            milliseconds = sum(applied["milliseconds"].values())
-            changed = _changed(applied["resources_changed"])
-            click.echo(
-                style(f"version {version} is held", fg="green") + f" by every node ({milliseconds:.1f} ms; {changed})"
-            )
+            click.echo(style(f"version {version} is held", fg="green") + f" by {_held(applied)}")
         case "sent":
-            click.echo(style(f"version {version} was sent, and is not held yet", fg="yellow"))
-            for node in applied["nodes"]:
-                why = (
-                    "not connected"
-                    if not node["connected"]
-                    else f"{node['resources'] - node['held']} resources not acknowledged"
-                )
-                click.echo(f"  {node['node']}: {why}")
+            click.echo(style(f"version {version} was sent", fg="yellow") + f"; it is held by {_held(applied)}")
+            _others(applied["nodes"])
         case "rejected":
-            click.echo(
-                style(
-                    f"version {version} was refused; {applied['previous'][:12] or 'nothing'} stays enforced", fg="red"
-                )
-            )
-            click.echo("\n".join(refusals(applied["refusals"])))
+            stays = applied["previous"][:12] or "nothing"
+            click.echo(style(f"version {version} was refused; {stays} stays enforced", fg="red"))
+            _others(applied["nodes"])
+
+
+def _held(applied: dict[str, Any]) -> str:
+    """On how many nodes of how many, how long it took in all, and which node was the last."""
+    nodes = applied["nodes"]
+    held = [node for node in nodes if node["arrived"] == "held"]
+    milliseconds = sum(applied["milliseconds"].values())
+    said = f"{len(held)} of {len(nodes)} nodes ({milliseconds:.1f} ms; {_changed(applied['resources_changed'])}"
+    if len(held) > 1:
+        last = max(held, key=lambda node: node["milliseconds"])
+        said += f"; the last was {last['node']}, {last['milliseconds']:.1f} ms after sending"
+    return said + ")"
+
+
+def _others(nodes: list[dict[str, Any]]) -> None:
+    """The nodes that do not hold it, and why."""
+    for node in nodes:
+        if node["arrived"] != "held":
+            click.echo(f"  {node['node']}: {node['arrived']}: {node['why']}")
 
 
 def _changed(resources: list[list[str]]) -> str:
-    kinds = [type_url.rpartition(".")[2] for type_url, _ in resources]
+    kinds = [type_url.rpartition(".")[2] for _, type_url, _ in resources]
     counted = [f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)]
     return ", ".join(counted) + " sent" if counted else "nothing to send"

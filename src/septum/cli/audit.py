@@ -35,6 +35,9 @@ _PAGE = 1000
 @click.option("--rule", metavar="NAME", help="What this rule allowed, or was nearest to allowing.")
 @click.option("--status", type=click.IntRange(0, 999), metavar="CODE", help="Answers with this HTTP status.")
 @click.option("--path", metavar="TEXT", help="Paths that contain this text.")
+@click.option(
+    "--subject", "jwt_subject", metavar="TEXT", help="Requests with a verified token of this end user (`sub`)."
+)
 @click.option("--request-id", metavar="ID", help="The request with this x-request-id.")
 @click.option("--trace-id", metavar="ID", help="The requests of this trace.")
 @click.option("--since", type=MOMENT, help="From then on: 10m, 2h, 7d or an ISO date and time.")

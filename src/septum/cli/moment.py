@@ -1,4 +1,4 @@
-"""A moment as an option takes it: `10m` ago, or a date and time."""
+"""Moments and spans of time, as options take them and as people read them."""
 
 from __future__ import annotations
 
@@ -31,3 +31,31 @@ class Moment(click.ParamType[float]):
 
 
 MOMENT = Moment()
+
+
+def span_of(text: str) -> float:
+    """Seconds of `30s`, `10m`, `2h` or `7d`. Raises click.BadParameter."""
+    span = _AGO.fullmatch(text.strip())
+    if span is None or float(span[1]) == 0:
+        raise click.BadParameter(f"`{text}` is no span of time: write 30s, 10m, 2h or 7d")
+    return float(span[1]) * _SECONDS[span[2]]
+
+
+def spoken(seconds: float) -> str:
+    """A span in its largest unit: `90 s`, `14 min`, `6 h`, `20 d`."""
+    for unit, size, most in (("s", 1, 120), ("min", 60, 7200), ("h", 3600, 172800)):
+        if seconds < most:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds / 86400:.0f} d"
+
+
+def ago(moment: float | None, now: float) -> str:
+    """How long ago a moment was."""
+    return "never" if moment is None else f"{spoken(max(0.0, now - moment))} ago"
+
+
+def until(moment: float | None, now: float) -> str:
+    """How long it is to a moment."""
+    if moment is None:
+        return "-"
+    return spoken(moment - now) if moment > now else f"ended {ago(moment, now)}"

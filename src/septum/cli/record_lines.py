@@ -42,9 +42,16 @@ def operation(record: Record) -> str:
 
 
 def why(record: Record) -> str:
-    """The rule that allows, or what did not match of the nearest one."""
+    """The rule that allows, or what did not match of the nearest one; and the end user, if a token named one."""
     near = f" (nearest: {record.nearest})" if record.nearest else ""
-    return visible(record.rule + (" " if record.rule and record.reason else "") + record.reason + near)
+    return visible(record.rule + (" " if record.rule and record.reason else "") + record.reason + near + user(record))
+
+
+def user(record: Record) -> str:
+    """Whose verified token the request had."""
+    if not (record.jwt_subject or record.jwt_issuer):
+        return ""
+    return f" [{record.jwt_subject or 'somebody'} of {record.jwt_issuer or 'an issuer without a name'}]"
 
 
 class Layout:

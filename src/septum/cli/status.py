@@ -9,10 +9,13 @@ from typing import Any
 import click
 
 from septum.cli.ask import ask
-from septum.cli.output import console, print_json, refusals, style
+from septum.cli.node_table import node_table
+from septum.cli.output import console, print_json, style
 from septum.cli.place import mesh_dir
 from septum.control.files import read_mesh_dir
+from septum.model.policy import Policy
 from septum.policy.load import load
+from septum.policy.quarantine import quarantined
 
 
 @click.command(epilog="\b\nExamples:\n  septum status\n  septum status --json | jq .nodes")
@@ -26,20 +29,27 @@ def command(above: Path | None, as_json: bool) -> int:
     mesh = mesh_dir(above)
     status = ask(mesh, "status")
     policy = load(read_mesh_dir(mesh)).policy
-    status["files"] = (
-        "invalid" if policy is None else "enforced" if policy.version == status["version"] else "not applied"
-    )
+    status["files"] = _files(policy, status)
     if as_json:
         print_json(status)
     else:
         _show(status)
     records = status["records"]
-    well = all(_holds(node) for node in status["nodes"]) and not records.get("lost") and not records.get("stalled")
+    well = all(map(_well, status["nodes"])) and not records.get("lost") and not records.get("stalled")
     return 0 if well else 1
 
 
-def _holds(node: dict[str, Any]) -> bool:
-    return node["held_version"] is not None and node["held_version"] == node["desired_version"]
+def _files(policy: Policy | None, status: dict[str, Any]) -> str:
+    """Whether the files in the directory are what is enforced, quarantine aside."""
+    if policy is None:
+        return "invalid"
+    same = quarantined(policy, status["quarantined"]).version == status["version"]
+    return "enforced" if same else "not applied"
+
+
+def _well(node: dict[str, Any]) -> bool:
+    """Whether a node is as it should be; what was removed or is drained may hold what it likes."""
+    return bool(node["held"]) or node["standing"] in ("removed", "draining")
 
 
 def _show(status: dict[str, Any]) -> None:
@@ -49,35 +59,27 @@ def _show(status: dict[str, Any]) -> None:
     notes = {"invalid": "have errors: septum check", "not applied": "differ from what is enforced: septum apply"}
     if status["files"] in notes:
         click.echo(style(f"the files {notes[status['files']]}", fg="yellow"))
+    if status["quarantined"]:
+        click.echo(style(f"in quarantine: {', '.join(status['quarantined'])}", fg="red"))
     click.echo()
-    for node in status["nodes"]:
-        _node(node)
+    console().print(node_table(status["nodes"], time.time()))
     click.echo()
     _workloads(status["workloads"])
     _records(status["records"])
-
-
-def _node(node: dict[str, Any]) -> None:
-    if node["rejected"]:
-        click.echo(f"node {node['node']}  " + style("refused", fg="red"))
-        click.echo("\n".join(refusals(node["rejected"])))
-    elif _holds(node):
-        click.echo(f"node {node['node']}  " + style("held", fg="green") + f"  {node['resources']} resources")
-    else:
-        why = f"{node['resources'] - node['held']} resources not acknowledged" if node["connected"] else "not connected"
-        click.echo(f"node {node['node']}  " + style("not held", fg="yellow") + f"  {why}")
 
 
 def _workloads(workloads: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for title in ("workload", "segment", "mode", "speaks", "at", "calls from"):
+    nodes = any(w["node"] for w in workloads)
+    for title in ("workload", "segment", "mode", "speaks", *(["node"] if nodes else []), "at", "calls from"):
         table.add_column(title, no_wrap=True)
     for w in workloads:
-        table.add_row(w["name"], w["segment"], w["mode"], w["protocol"], w["at"], w["outbound"])
+        on = [w["node"]] if nodes else []
+        table.add_row(w["name"], w["segment"], w["mode"], w["protocol"], *on, w["at"], w["outbound"])
         for target, address in w["dials"].items():
-            table.add_row("", "", "", "", f"{target} at", address)
+            table.add_row("", "", "", "", *([""] if nodes else []), f"{target} at", address)
     console().print(table)
 
 

@@ -6,19 +6,20 @@ import errno
 from collections.abc import Iterator
 from pathlib import Path
 
-from septum.policy.roles import MESH_FILE, MISSPELT_MESH_FILE, POLICY_DIR, Role, role
+from septum.policy.roles import FILES_DIR, MESH_FILE, MISSPELT_MESH_FILE, POLICY_DIR, Role, role
 from septum.policy.text import MAX_BYTES
 
 Found = tuple[str, bytes | OSError]
 
 
 def read_mesh_dir(directory: Path) -> dict[str, bytes | OSError]:
-    """`septum.yaml` and what is or looks like policy: path relative to the directory → content, or the error.
+    """`septum.yaml`, what is or looks like policy, and `files/`: path below the directory → content, or the error.
 
     What cannot be read is an entry too: a policy with a part missing would mean something else. A link to a file is
     followed; a link to a directory is an error, since it may lead back here. No more is read than the front-end takes.
     """
-    found = [*_file(directory, MESH_FILE), *_file(directory, MISSPELT_MESH_FILE), *_below(directory, POLICY_DIR)]
+    found = [*_file(directory, MESH_FILE), *_file(directory, MISSPELT_MESH_FILE)]
+    found += [*_below(directory, POLICY_DIR), *_below(directory, FILES_DIR)]
     return {_shown(path): _named(path, content) for path, content in found}
 
 

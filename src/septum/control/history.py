@@ -9,6 +9,7 @@ from septum.control.state import State, StateError
 from septum.model.policy import Policy
 from septum.policy.digest import slice_of
 from septum.policy.load import Loader
+from septum.policy.quarantine import quarantined
 
 KEPT = 16
 
@@ -38,7 +39,7 @@ class History:
         return self._found[key]
 
     def _search(self, current: Policy | None, target: str, slice: str, time: float) -> Policy | None:
-        if current is not None and target in current.mesh.workloads and slice_of(current, target) == slice:
+        if current is not None and target in current.mesh.targets and slice_of(current, target) == slice:
             return current
         try:
             version = self._state.with_slice(target, slice, time)
@@ -50,7 +51,7 @@ class History:
             policy = self._loader.load(version.files).policy
             if policy is None:
                 return None
-            self._policies[version.digest] = policy
+            self._policies[version.digest] = quarantined(policy, version.quarantined)
             if len(self._policies) > KEPT:
                 self._policies.popitem(last=False)
         return self._policies[version.digest]

@@ -1,34 +1,38 @@
-"""The control plane of one mesh: files in, what the node should hold out, and what came of it.
+"""The control plane of one mesh: files in, what each node should hold out, and what came of it.
 
-A version becomes the enforced one when the node holds it. When the node refuses it, or it cannot be stored, the version
-before stays the desired one, is sent again, and the author is told why.
+A version becomes the enforced one when every node holds it that is there. When one refuses it, or it cannot be stored,
+the version before stays the desired one everywhere, is sent again, and the author is told who refused what, and why.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import structlog
 
-from septum.control.state import State, StateError
-from septum.envoy.compile import Compiler, Node
+from septum.control.arrivals import Arrival, Arrived, arrivals
+from septum.control.fronts import Fronts
+from septum.control.registry import Pair, Registry, cut_statements
+from septum.control.state import State, StateError, Version
 from septum.model.diagnostic import Diagnostic
 from septum.model.mesh import Address, Mesh
 from septum.model.policy import Policy
 from septum.model.snapshot import Snapshot
 from septum.policy.digest import slice_of
-from septum.policy.load import Files, Loaded, Loader
+from septum.policy.load import Files, Loader
+from septum.policy.quarantine import quarantined
+from septum.policy.revoked import revoked
 from septum.xds.fleet import Fleet
-from septum.xds.status import AllHeld, NodeStatus, Refused
-from septum.xds.status import Outcome as Arrival
 from septum.xds.types import Refusal
 
 _log = structlog.get_logger("septum.control")
 _NO_END = 1e8  # seconds
+_LABELS = 16
 
 
 class Outcome(StrEnum):
@@ -43,52 +47,88 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """The result of an apply, with how long each step took (milliseconds)."""
+    """The result of an apply, with how long each step took (milliseconds) and what each node made of it.
+
+    `nodes` are all nodes of the mesh; `resources_changed` are (node, type, name) of what was sent.
+    """
 
     outcome: Outcome
     version: str = ""
     previous: str = ""
     diagnostics: tuple[Diagnostic, ...] = ()
-    refusals: tuple[Refusal, ...] = ()
-    resources_changed: tuple[tuple[str, str], ...] = ()
+    nodes: tuple[Arrival, ...] = ()
+    resources_changed: tuple[tuple[str, str, str], ...] = ()
     milliseconds: Mapping[str, float] = field(default_factory=dict)
-    nodes: tuple[NodeStatus, ...] = ()
+
+    @property
+    def refusals(self) -> tuple[Refusal, ...]:
+        """Every resource that some node refused."""
+        return tuple(refusal for arrival in self.nodes for refusal in arrival.refusals)
 
 
 @dataclass(frozen=True, slots=True)
 class _Enforced:
+    """A version as nodes get it. `files` are what it was made of, `base` the policy before quarantine."""
+
+    files: Mapping[str, bytes]
+    base: Policy
     policy: Policy
-    snapshot: Snapshot
+    snapshots: Mapping[str, Snapshot]
     outbound: Mapping[str, Address]
+    cuts: Mapping[Pair, str]
+
+
+PickOutbound = Callable[[Mesh, Mapping[str, Address]], dict[str, Address]]
 
 
 class Plane:
-    """Owns what is desired. One apply at a time; reading is free."""
+    """Owns what is desired. One change at a time; reading is free."""
 
     def __init__(
         self,
-        node: str,
-        decisions: str,
+        fronts: Fronts,
         state: State,
+        registry: Registry,
         fleet: Fleet,
-        pick_outbound: Callable[[Mesh, Mapping[str, Address]], dict[str, Address]],
+        pick_outbound: PickOutbound,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._node, self._decisions, self._state, self._fleet = node, decisions, state, fleet
+        self._fronts, self._state, self._registry, self._fleet = fronts, state, registry, fleet
         self._pick_outbound, self._clock = pick_outbound, clock
-        self._loader, self._compiler = Loader(), Compiler()
+        self._loader = Loader()
         self._current: _Enforced | None = None
         self._lock = asyncio.Lock()
         self._late: asyncio.Queue[tuple[_Enforced | None, _Enforced]] = asyncio.Queue()
-        fleet.expect(node)
+        self._labels: dict[str, OrderedDict[str, str]] = {}
 
     @property
     def policy(self) -> Policy | None:
-        """The policy that the node should hold."""
+        """The policy that the nodes should hold."""
         return self._current.policy if self._current else None
 
+    def nodes(self) -> tuple[str, ...]:
+        """The nodes that should hold it, those that never joined among them."""
+        return tuple(self._current.snapshots) if self._current else ()
+
+    def mesh(self) -> Mesh | None:
+        """The mesh that is enforced."""
+        return self._current.policy.mesh if self._current else None
+
+    def trust_domain(self) -> str:
+        """The trust domain of the mesh, or nothing without one."""
+        return self._current.policy.mesh.trust_domain if self._current else ""
+
+    def fronted(self, node: str) -> frozenset[str]:
+        """The workloads that a node fronts now."""
+        return self._fronts.fronted(self._current.policy.mesh, node) if self._current else frozenset()
+
+    def version_of(self, node: str, snapshot: str | None) -> str | None:
+        """The newest policy version of which a node's snapshot is this one, as far as that is remembered."""
+        labels = self._labels.get(node)
+        return labels.get(snapshot) if labels and snapshot else None
+
     def outbound(self) -> dict[str, Address]:
-        """Workload → where its outbound listener opens."""
+        """Workload → where its outbound listener opens, on its own node."""
         if self._current is None:
             return {}
         workloads = self._current.policy.mesh.workloads
@@ -99,17 +139,17 @@ class Plane:
         version = self._state.enforced()
         if version is None:
             return False
-        loaded = self._loader.load(version.files)
-        if loaded.policy is None:
-            raise ValueError(
-                f"the stored version {version.digest[:12]} is not valid any more: {loaded.errors[0].message}"
-            )
-        self._current = self._compiled(loaded.policy)
-        self._fleet.publish(self._node, self._current.snapshot)
+        base = self._loader.load(version.files).policy
+        if base is None:
+            first = self._loader.load(version.files).errors[0].message
+            raise ValueError(f"the stored version {version.digest[:12]} is not valid any more: {first}")
+        policy = quarantined(base, version.quarantined)
+        self._current = self._compiled(version.files, base, policy, self._registry.cuts())
+        self._publish(self._current)
         return True
 
     async def apply(self, files: Files, author: str, patience: float = 5.0) -> Applied:
-        """Check, compile, send, and wait until the node holds it or `patience` seconds have passed.
+        """Check, compile, send, and wait until every node holds it or `patience` seconds have passed.
 
         Raises StateError when the version cannot be stored; then the one before is enforced.
         """
@@ -119,81 +159,137 @@ class Plane:
             read = time.perf_counter()
             if loaded.policy is None:
                 return Applied(Outcome.INVALID, diagnostics=loaded.diagnostics)
-            wanted = self._compiled(loaded.policy)
-            compiled = time.perf_counter()
-            times = {"check": (read - started) * 1e3, "compile": (compiled - read) * 1e3}
-            return await self._change(loaded, wanted, files, author, patience, times)
+            contents = {path: content for path, content in files.items() if isinstance(content, bytes)}
+            wanted = self._wanted(contents, loaded.policy)
+            times = {"check": (read - started) * 1e3, "compile": (time.perf_counter() - read) * 1e3}
+            return await self._change(wanted, author, patience, times, loaded.diagnostics)
+
+    async def refresh(self, author: str, patience: float = 5.0, cut: frozenset[Pair] = frozenset()) -> Applied:
+        """Enforce the same files again, after what stands beside them changed: quarantine, nodes, what is trusted.
+
+        Live calls of the pairs in `cut` end. Raises StateError as `apply` does.
+        """
+        async with self._lock:
+            if self._current is None:
+                return Applied(Outcome.INVALID)
+            started = time.perf_counter()
+            wanted = self._wanted(self._current.files, self._current.base, cut)
+            times = {"check": 0.0, "compile": (time.perf_counter() - started) * 1e3}
+            return await self._change(wanted, author, patience, times, ())
+
+    def _wanted(self, files: Mapping[str, bytes], base: Policy, cut: frozenset[Pair] = frozenset()) -> _Enforced:
+        """A version, with the live calls cut that it takes away."""
+        policy = quarantined(base, self._registry.quarantined(self._clock()))
+        cuts: Mapping[Pair, str] = {}
+        if self._current is not None:
+            gone = revoked(self._current.policy, policy) | cut
+            kept = self._current.cuts
+            # A number that never comes back: the same policy may be revoked, given and revoked again.
+            token = f"{int(self._clock() * 1000):x}"
+            cuts = {**kept, **dict.fromkeys(gone, token)} if gone else kept
+        return self._compiled(files, base, policy, cuts)
 
     async def _change(
-        self, loaded: Loaded, wanted: _Enforced, files: Files, author: str, patience: float, times: dict[str, float]
+        self,
+        wanted: _Enforced,
+        author: str,
+        patience: float,
+        times: dict[str, float],
+        diagnostics: tuple[Diagnostic, ...],
     ) -> Applied:
         before = self._current
         previous = before.policy.version if before else ""
-        sent = time.perf_counter()
-        self._fleet.publish(self._node, wanted.snapshot)
-        arrival = await self._settled(wanted.snapshot, patience)
-        times["held"] = (time.perf_counter() - sent) * 1e3
-        changed = _changed(before.snapshot if before else None, wanted.snapshot)
-        made = Applied(Outcome.HELD, wanted.policy.version, previous, loaded.diagnostics, (), changed, times)
-        if isinstance(arrival, Refused):
+        started = time.perf_counter()
+        arrived = await self._arrived(wanted, patience)
+        times["held"] = (time.perf_counter() - started) * 1e3
+        changed = _changed(before, wanted)
+        made = Applied(Outcome.HELD, wanted.policy.version, previous, diagnostics, arrived, changed, times)
+        if any(arrival.arrived is Arrived.REFUSED for arrival in arrived):
             await self._revert(before, patience)
-            return replace(made, outcome=Outcome.REJECTED, refusals=arrival.refusals)
-        if wanted.policy.version != previous:
+            return replace(made, outcome=Outcome.REJECTED)
+        if wanted.policy.version != previous or (before and wanted.cuts is not before.cuts):
             try:
-                self._store(wanted.policy, files, author)
+                self._store(wanted, before, author)
             except StateError:
                 await self._revert(before, patience)
                 raise
         self._current = wanted
-        if not isinstance(arrival, AllHeld):
+        if any(arrival.arrived is Arrived.MISSING for arrival in arrived):
             self._late.put_nowait((before, wanted))
-            return replace(made, outcome=Outcome.SENT, nodes=tuple(self._fleet.status()))
-        return made if changed else replace(made, outcome=Outcome.UNCHANGED)
+            return replace(made, outcome=Outcome.SENT)
+        return made if changed or wanted.policy.version != previous else replace(made, outcome=Outcome.UNCHANGED)
 
     async def run(self) -> None:
-        """Take back what the node refuses after `apply` has stopped waiting, for as long as the plane lives."""
+        """Take back what a node refuses after `apply` has stopped waiting, for as long as the plane lives."""
         while True:
             before, wanted = await self._late.get()
-            arrival = await self._settled(wanted.snapshot, _NO_END)
-            if isinstance(arrival, Refused) and before is not None:
-                await self._take_back(before, wanted, arrival)
+            waited = {node: snapshot.version for node, snapshot in wanted.snapshots.items()}
+            arrived = arrivals(await self._fleet.arrivals(waited, _NO_END), 0.0)
+            refused = [arrival for arrival in arrived if arrival.arrived is Arrived.REFUSED]
+            if refused and before is not None:
+                await self._take_back(before, wanted, refused)
 
-    async def _take_back(self, before: _Enforced, wanted: _Enforced, refused: Refused) -> None:
+    async def _take_back(self, before: _Enforced, wanted: _Enforced, refused: list[Arrival]) -> None:
         async with self._lock:
             if self._current is not wanted:
                 return
             self._state.take_back(wanted.policy.version)
             self._current = before
-            self._fleet.publish(self._node, before.snapshot)
-        reasons = [refusal.reason for refusal in refused.refusals]
+            self._publish(before)
+        reasons = {arrival.node: arrival.why for arrival in refused}
         _log.error("a version was refused after it was sent; the one before is enforced", reasons=reasons)
 
-    def _store(self, policy: Policy, files: Files, author: str) -> None:
-        slices = {name: slice_of(policy, name) for name in policy.mesh.workloads}
-        contents = {path: content for path, content in files.items() if isinstance(content, bytes)}
-        self._state.enforce(policy.version, contents, slices, author, self._clock())
+    def _store(self, wanted: _Enforced, before: _Enforced | None, author: str) -> None:
+        policy = wanted.policy
+        slices = {name: slice_of(policy, name) for name in policy.mesh.targets}
+        version = Version(0, policy.version, self._clock(), author, wanted.files, slices, policy.quarantined)
+        old = before.cuts if before else {}
+        new = {pair: token for pair, token in wanted.cuts.items() if old.get(pair) != token}
+        self._state.enforce(version, cut_statements(new, wanted.cuts) if new else ())
+
+    async def _arrived(self, wanted: _Enforced, patience: float) -> tuple[Arrival, ...]:
+        sent = self._fleet.now()
+        self._publish(wanted)
+        versions = {node: snapshot.version for node, snapshot in wanted.snapshots.items()}
+        return arrivals(await self._fleet.arrivals(versions, patience), sent)
+
+    def _publish(self, wanted: _Enforced) -> None:
+        for node in self._fleet.nodes():
+            if node not in wanted.snapshots:
+                self._fleet.forget(node)
+        for node, snapshot in wanted.snapshots.items():
+            self._label(node, snapshot.version, wanted.policy.version)
+            self._fleet.publish(node, snapshot)
+
+    def _label(self, node: str, snapshot: str, version: str) -> None:
+        """Remember which version a snapshot is of. One that a change leaves as it is, is of both versions."""
+        labels = self._labels.setdefault(node, OrderedDict())
+        labels[snapshot] = version
+        labels.move_to_end(snapshot)
+        while len(labels) > _LABELS:
+            labels.popitem(last=False)
 
     async def _revert(self, before: _Enforced | None, patience: float) -> None:
         """Send the version before again: Envoy may have applied the good part of what it refused."""
         if before is not None:
-            self._fleet.publish(self._node, before.snapshot)
-            await self._settled(before.snapshot, patience)
+            await self._arrived(before, patience)
 
-    async def _settled(self, snapshot: Snapshot, patience: float) -> Arrival:
-        return (await self._fleet.settled([self._node], snapshot.version, patience))[self._node]
+    async def ready(self, patience: float, only: str | None = None) -> tuple[Arrival, ...]:
+        """Wait until every node (or one) holds what it should, refuses it, or `patience` seconds have passed."""
+        if self._current is None:
+            return ()
+        snapshots = self._current.snapshots.items()
+        versions = {node: snapshot.version for node, snapshot in snapshots if only in (None, node)}
+        return arrivals(await self._fleet.arrivals(versions, patience), self._fleet.now())
 
-    async def ready(self, patience: float) -> NodeStatus:
-        """Wait until the node holds what it should, refuses it, or `patience` seconds have passed."""
-        if self._current is not None:
-            await self._settled(self._current.snapshot, patience)
-        return next(status for status in self._fleet.status() if status.node == self._node)
-
-    def _compiled(self, policy: Policy) -> _Enforced:
+    def _compiled(
+        self, files: Mapping[str, bytes], base: Policy, policy: Policy, cuts: Mapping[Pair, str]
+    ) -> _Enforced:
         current = self._current
         same = current is not None and policy.mesh is current.policy.mesh
         outbound = current.outbound if current is not None and same else self._placed(policy.mesh)
-        snapshot = self._compiler.compile(policy, Node(self._node, outbound, self._decisions))
-        return _Enforced(policy, snapshot, outbound)
+        snapshots = self._fronts.snapshots(policy, outbound, cuts)
+        return _Enforced(files, base, policy, snapshots, outbound, cuts)
 
     def _placed(self, mesh: Mesh) -> Mapping[str, Address]:
         """An outbound address for every workload that has none of its own: the one it had, if it can be."""
@@ -205,11 +301,22 @@ class Plane:
         return picked
 
 
-def _changed(before: Snapshot | None, after: Snapshot) -> tuple[tuple[str, str], ...]:
-    """(type, name) of every resource that differs between two snapshots."""
+def _changed(before: _Enforced | None, after: _Enforced) -> tuple[tuple[str, str, str], ...]:
+    """Node, type and name of every resource that differs between two versions."""
+    changed: list[tuple[str, str, str]] = []
+    for node, snapshot in after.snapshots.items():
+        old = before.snapshots.get(node) if before else None
+        if old is not snapshot:
+            changed += [(node, *key) for key in _differing(old, snapshot)]
+    return tuple(changed)
+
+
+def _differing(before: Snapshot | None, after: Snapshot) -> list[tuple[str, str]]:
     types = after.resources.keys() | (before.resources.keys() if before else set())
-    changed = []
+    found: list[tuple[str, str]] = []
     for type_url in sorted(types):
         old, new = (before.of(type_url) if before else {}), after.of(type_url)
-        changed += [(type_url, name) for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
-    return tuple(changed)
+        if old is not new:
+            names = sorted(old.keys() | new.keys())
+            found += [(type_url, name) for name in names if old.get(name) != new.get(name)]
+    return found

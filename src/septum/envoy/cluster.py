@@ -21,7 +21,7 @@ from septum.envoy import names
 from septum.envoy.wire import extension, pack, seconds
 from septum.model.mesh import Address, Protocol, Workload
 
-_UPSTREAM_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+UPSTREAM_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
 def socket_address(address: Address) -> Any:
@@ -31,10 +31,10 @@ def socket_address(address: Address) -> Any:
 
 def workload_cluster(target: Workload) -> Any:
     """The connections to one workload, with its own limits and time-outs."""
-    cluster = _static(target.name, socket_address(target.at), target.timeouts.connect)
-    cluster.circuit_breakers.CopyFrom(_limits(target))
+    cluster = static(target.name, socket_address(target.at), target.timeouts.connect)
+    cluster.circuit_breakers.CopyFrom(limits(target))
     if target.protocol is not Protocol.TCP:
-        cluster.typed_extension_protocol_options[_UPSTREAM_OPTIONS].CopyFrom(pack(_http_options(target)))
+        cluster.typed_extension_protocol_options[UPSTREAM_OPTIONS].CopyFrom(pack(_http_options(target)))
     if target.health:
         cluster.health_checks.append(_health_check(target))
         # Envoy's panic mode would go on sending to a workload whose probe fails, so that the probe meant nothing.
@@ -49,10 +49,10 @@ def inside_cluster(workload: str) -> Any:
     cut off the answer. What may be open at once is for the target to limit, not for the way there.
     """
     internal = EnvoyInternalAddress(server_listener_name=names.inside(workload), endpoint_id=workload)
-    cluster = _static(names.inside(workload), EnvoyAddress(envoy_internal_address=internal), 1.0)
+    cluster = static(names.inside(workload), EnvoyAddress(envoy_internal_address=internal), 1.0)
     http2 = UpstreamOptions.ExplicitHttpConfig(http2_protocol_options=Http2ProtocolOptions())
     options = pack(UpstreamOptions(explicit_http_config=http2))
-    cluster.typed_extension_protocol_options[_UPSTREAM_OPTIONS].CopyFrom(options)
+    cluster.typed_extension_protocol_options[UPSTREAM_OPTIONS].CopyFrom(options)
     most = UInt32Value(value=(1 << 32) - 1)
     threshold = CircuitBreakers.Thresholds(max_connections=most, max_pending_requests=most, max_requests=most)
     cluster.circuit_breakers.thresholds.append(threshold)
@@ -66,18 +66,19 @@ def http1_options() -> Any:
     return Http1ProtocolOptions(accept_http_10=True, enable_trailers=True, header_key_format=header_format)
 
 
-def _static(name: str, address: Any, connect: float) -> Any:
+def static(name: str, address: Any, connect: float) -> Any:
+    """A cluster of one address; `connect` is in seconds."""
     endpoint = LbEndpoint(endpoint=Endpoint(address=address))
     load = ClusterLoadAssignment(cluster_name=name, endpoints=[LocalityLbEndpoints(lb_endpoints=[endpoint])])
     return Cluster(name=name, type=Cluster.STATIC, connect_timeout=seconds(connect), load_assignment=load)
 
 
-def _limits(target: Workload) -> Any:
-    limits = target.limits
+def limits(target: Workload) -> Any:
+    """What may be open towards a workload at once."""
     threshold = CircuitBreakers.Thresholds(
-        max_connections=UInt32Value(value=limits.connections),
-        max_pending_requests=UInt32Value(value=limits.pending),
-        max_requests=UInt32Value(value=limits.requests),
+        max_connections=UInt32Value(value=target.limits.connections),
+        max_pending_requests=UInt32Value(value=target.limits.pending),
+        max_requests=UInt32Value(value=target.limits.requests),
     )
     return CircuitBreakers(thresholds=[threshold])
 

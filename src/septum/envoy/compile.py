@@ -2,44 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from hashlib import sha256
-from typing import Any
 
-from septum.envoy import cluster, listener, names, route
 from septum.envoy.lint import Reference, consistent, lint
+from septum.envoy.manifest import manifest
+from septum.envoy.pieces import Front, Piece, pieces
+from septum.envoy.reach import Survey
 from septum.envoy.wire import resource
-from septum.model.mesh import Address, Workload
 from septum.model.policy import Policy
-from septum.model.snapshot import Resource, Snapshot
-from septum.policy.digest import slice_of
+from septum.model.resource_types import CLUSTER, LISTENER, ROUTE, SCOPE, SECRET
+from septum.model.snapshot import MANIFEST, Resource, Snapshot, together, whole
 
-LISTENER = "type.googleapis.com/envoy.config.listener.v3.Listener"
-CLUSTER = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
-ROUTE = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
-SCOPE = "type.googleapis.com/envoy.config.route.v3.ScopedRouteConfiguration"
+__all__ = ["Compiler", "Front"]
 
 Resources = dict[str, dict[str, Resource]]
 
 
-@dataclass(frozen=True)
-class Node:
-    """One Envoy: its name, where its workloads' outbound listeners open, and the file it writes decisions to."""
-
-    name: str
-    outbound: Mapping[str, Address]
-    decisions: str
-
-
 @dataclass(frozen=True, slots=True)
-class _Group:
-    """All resources of one workload, the inputs they were built from, and what they refer to."""
+class _Made:
+    """The resources of a piece, what they refer to, and their `whole`."""
 
     key: object
     resources: tuple[tuple[str, Resource], ...]
     references: tuple[tuple[str, Reference], ...]
-    digest: bytes
+    whole: str
 
     @property
     def names(self) -> list[tuple[str, str]]:
@@ -47,49 +34,72 @@ class _Group:
         return [(type_url, made.name) for type_url, made in self.resources]
 
 
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    """A snapshot, and what it was compiled from last."""
+
+    policy: Policy
+    front: Front
+    snapshot: Snapshot
+
+
 @dataclass
 class Compiler:
-    """Compiles snapshots, keeping what did not change: a workload's resources are built again when its inputs differ.
+    """Compiles the snapshots of one node, keeping what did not change.
 
-    The memory is an optimisation alone; a fresh compiler gives the same snapshot (tested as a law).
+    The memory is an optimisation alone; a fresh compiler gives the same snapshot (tested as a law). `survey` is shared
+    by the compilers of all nodes, so that what they all ask of a policy is worked out once.
     """
 
-    _kept: dict[str, _Group] = field(default_factory=dict)
-    _resources: Resources = field(default_factory=dict)
+    survey: Survey = field(default_factory=Survey)
+    _last: _Compiled | None = None
+    _kept: dict[str, _Made] = field(default_factory=dict)
+    _resources: Resources = field(default_factory=lambda: _merged({}))
 
-    def compile(self, policy: Policy, node: Node) -> Snapshot:
-        """The snapshot, linted. Raises LintError when a resource would be open by omission: that is a bug of ours."""
-        before = self._kept
-        self._kept = {name: self._group(policy, workload, node) for name, workload in policy.mesh.workloads.items()}
-        digest = sha256(policy.version.encode())
-        for group in self._kept.values():
-            digest.update(group.digest)
-        changed = [group for name, group in self._kept.items() if before.get(name) is not group]
+    def compile(self, policy: Policy, front: Front) -> Snapshot:
+        """The snapshot, linted. While its content is the same, it is the same object.
+
+        Raises LintError when a resource would be open by omission: that is a bug of ours.
+        """
+        last = self._last
+        snapshot = last.snapshot if last and self._same(last, policy, front) else self._compiled(policy, front)
+        self._last = _Compiled(policy, front, snapshot)
+        return snapshot
+
+    def _same(self, last: _Compiled, policy: Policy, front: Front) -> bool:
+        """Whether nothing that the node's snapshot is made of is touched by the step from the last policy."""
+        if last.front != front:
+            return False
+        touched = self.survey.touched(last.policy, policy)
+        return touched is not None and touched.isdisjoint(front.workloads)
+
+    def _compiled(self, policy: Policy, front: Front) -> Snapshot:
+        before, self._kept = self._kept, {}
+        for piece in pieces(policy, front, self.survey.reach(policy)):
+            kept = before.get(piece.name)
+            self._kept[piece.name] = kept if kept is not None and kept.key == piece.key else _made(piece)
+        changed = [made for name, made in self._kept.items() if before.get(name) is not made]
         self._resources = _patched(self._resources, changed) if _same_names(before, self._kept) else _merged(self._kept)
         known = {"cluster": self._resources[CLUSTER].keys(), "route": self._resources[ROUTE].keys()}
-        consistent((reference for group in changed for reference in group.references), known)
-        return Snapshot(digest.hexdigest()[:16], self._resources)
-
-    def _group(self, policy: Policy, workload: Workload, node: Node) -> _Group:
-        mesh, rules = policy.mesh, policy.rules_to[workload.name]
-        dialled = tuple(mesh.workloads[name] for name in workload.dials)
-        address = workload.outbound or node.outbound[workload.name]
-        key = (workload, rules, mesh.mode(workload), mesh.trust_domain, address, node.decisions, dialled)
-        kept = self._kept.get(workload.name)
-        return kept if kept is not None and kept.key == key else _built(policy, workload, address, node.decisions, key)
+        consistent((reference for made in changed for reference in made.references), known)
+        digest = together(made.whole for made in self._kept.values())
+        says = manifest(front.node, front.workloads, policy.mesh.trust_domain, digest)
+        if self._last is not None and self._last.snapshot.version == says.version:
+            return self._last.snapshot
+        return Snapshot(says.version, {**self._resources, MANIFEST: {says.name: says}})
 
 
-def _same_names(before: Mapping[str, _Group], after: Mapping[str, _Group]) -> bool:
+def _same_names(before: Mapping[str, _Made], after: Mapping[str, _Made]) -> bool:
     """Whether both hold the same resources by name and order, so that nothing comes or goes."""
     if list(before) != list(after):
         return False
     return all(old is after[name] or old.names == after[name].names for name, old in before.items())
 
 
-def _patched(resources: Resources, changed: Iterable[_Group]) -> Resources:
+def _patched(resources: Resources, changed: Iterable[_Made]) -> Resources:
     """The resources with what changed. A type in which nothing did keeps its mapping, and nobody need look into it."""
     patched = dict(resources)
-    for type_url, made in (entry for group in changed for entry in group.resources):
+    for type_url, made in (entry for piece in changed for entry in piece.resources):
         if patched[type_url][made.name] != made:
             if patched[type_url] is resources[type_url]:
                 patched[type_url] = dict(resources[type_url])
@@ -97,35 +107,20 @@ def _patched(resources: Resources, changed: Iterable[_Group]) -> Resources:
     return patched
 
 
-def _merged(groups: Mapping[str, _Group]) -> Resources:
-    resources: Resources = {CLUSTER: {}, LISTENER: {}, ROUTE: {}, SCOPE: {}}
-    for type_url, made in (entry for group in groups.values() for entry in group.resources):
+def _merged(pieces: Mapping[str, _Made]) -> Resources:
+    resources: Resources = {CLUSTER: {}, SECRET: {}, LISTENER: {}, ROUTE: {}, SCOPE: {}}
+    for type_url, made in (entry for piece in pieces.values() for entry in piece.resources):
         resources[type_url][made.name] = made
     return resources
 
 
-def _built(policy: Policy, workload: Workload, address: Address, decisions: str, key: object) -> _Group:
+def _made(piece: Piece) -> _Made:
     made: list[tuple[str, Resource]] = []
     references: list[tuple[str, Reference]] = []
-    digest = sha256()
-    for type_url, name, message in _parts(policy, workload, address, decisions):
-        references += ((name, reference) for reference in lint(message))
+    of_type: dict[str, list[Resource]] = {}
+    for type_url, name, message in piece.parts():
+        references += ((name, reference) for reference in lint(message, piece.written))
         built = resource(name, message)
         made.append((type_url, built))
-        digest.update(f"{type_url} {name} {built.version}\n".encode())
-    return _Group(key, tuple(made), tuple(references), digest.digest())
-
-
-def _parts(policy: Policy, workload: Workload, address: Address, decisions: str) -> Iterator[tuple[str, str, Any]]:
-    """A workload as a target and as a caller: every resource as type, name and message."""
-    mesh, name = policy.mesh, workload.name
-    yield CLUSTER, name, cluster.workload_cluster(workload)
-    rules, digest = policy.rules_to[name], slice_of(policy, name)
-    yield ROUTE, name, route.route_configuration(mesh, workload, rules, digest)
-    for authority in mesh.authorities(workload):
-        yield SCOPE, authority, route.scope(authority, name)
-    yield LISTENER, names.outbound(name), listener.outbound_listener(mesh, workload, address, decisions)
-    yield LISTENER, names.inside(name), listener.inside_listener(mesh, workload, decisions)
-    yield CLUSTER, names.inside(name), cluster.inside_cluster(name)
-    for target, at in ((mesh.workloads[dialled], at) for dialled, at in workload.dials.items()):
-        yield LISTENER, names.dial(name, target.name), listener.dial_listener(workload, target, at)
+        of_type.setdefault(type_url, []).append(built)
+    return _Made(piece.key, tuple(made), tuple(references), whole(of_type))

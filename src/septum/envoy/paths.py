@@ -4,6 +4,9 @@ A request's `:path` carries its query, so every exact path also stands as the pr
 optional query. Whichever lookup answers, it names the first pattern in policy order that covers the path, as `decide`
 does. The cost of a request is two map lookups and the regexes that share its literal prefix, however many rules there
 are.
+
+A rule with `when` decides only for some tokens, so a lookup may end in several of them, in policy order, and in what
+decides when none of them does.
 """
 
 from __future__ import annotations
@@ -12,8 +15,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from septum.envoy.names import HEALTH
-from septum.model.mesh import Workload
+from septum.envoy.names import DENY, HEALTH
+from septum.model.claims import When
+from septum.model.mesh import Target
 from septum.model.operation import HttpPattern
 from septum.policy.decide import path_covers
 
@@ -22,18 +26,30 @@ _QUERY = r"(?:\?\C*)?"
 
 
 @dataclass(frozen=True, slots=True)
+class Opening:
+    """A rule, by its id, as far as it opens one operation: to everybody, or to tokens of which `when` holds."""
+
+    rule: str
+    when: When | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
-    """Where a lookup ends: the id of the rule that allows, or an internal denial."""
+    """Where a lookup ends: the first of `asking` whose `when` holds, or else a rule that allows, or an own denial."""
 
     id: str
     allow: bool
+    asking: tuple[Opening, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Behind:
-    """What stands behind a prefix: regexes with their rules in policy order, and the rule that takes all the rest."""
+    """What stands behind a prefix: regexes with what they open, in policy order, and the rule that takes all the rest.
 
-    regexes: tuple[tuple[str, str], ...]
+    The regex is None where whatever starts with the prefix is opened, to some tokens.
+    """
+
+    rows: tuple[tuple[str | None, Opening], ...]
     rest: str | None = None
 
 
@@ -46,18 +62,28 @@ class PathPlan:
     lists: dict[str, Behind]
 
 
-def plan_paths(target: Workload, patterns: Sequence[tuple[HttpPattern, str]]) -> PathPlan:
-    """Lay out the patterns (with their rule ids, in policy order) that one caller and method may use on the target.
+def ending(openings: Iterable[Opening], otherwise: str = DENY) -> Outcome:
+    """What decides among rules that all cover a request, in policy order: none counts behind one that asks nothing."""
+    asking: dict[Opening, None] = {}
+    for opening in openings:
+        if opening.when is None:
+            return Outcome(opening.rule, allow=True, asking=tuple(asking))
+        asking[opening] = None
+    return Outcome(otherwise, allow=False, asking=tuple(asking))
+
+
+def plan_paths(target: Target, patterns: Sequence[tuple[HttpPattern, Opening]]) -> PathPlan:
+    """Lay out the patterns (with what they open, in policy order) that one caller and method may use on the target.
 
     Paths with parameters are not told apart here: where the target does not take them, they are denied before.
     """
     if target.ignore_case:
-        return PathPlan({}, {}, {"/": Behind(tuple((regex_of(p, target), rule) for p, rule in patterns))})
+        return PathPlan({}, {}, {"/": Behind(tuple((regex_of(p, target), opening) for p, opening in patterns))})
     by_prefix: dict[str, list[_Ranked]] = {}
     by_literal: dict[str, list[_Ranked]] = {}
     fixed = {target.health} if target.health else set()
-    for rank, (pattern, rule) in enumerate(patterns):
-        entry, literal = _Ranked(rank, pattern, rule), pattern.path.literal
+    for rank, (pattern, opening) in enumerate(patterns):
+        entry, literal = _Ranked(rank, pattern, opening), pattern.path.literal
         group, key = (by_prefix, _key(pattern)) if literal is None else (by_literal, literal)
         group.setdefault(key, []).append(entry)
         fixed |= {literal} if literal is not None else {key[:-1]} if _is_prefix(pattern) and key != "/" else set()
@@ -76,7 +102,7 @@ class _Ranked:
 
     rank: int
     pattern: HttpPattern = field(compare=False)
-    rule: str = field(compare=False)
+    opening: Opening = field(compare=False)
 
 
 def _behind(path: str, by_prefix: Mapping[str, list[_Ranked]]) -> list[_Ranked]:
@@ -88,21 +114,24 @@ def _behind(path: str, by_prefix: Mapping[str, list[_Ranked]]) -> list[_Ranked]:
     return sorted(entry for start in starts if start in by_prefix for entry in by_prefix[start])
 
 
-def _first(target: Workload, path: str, candidates: Iterable[_Ranked]) -> Outcome | None:
-    """What decides a path that is spelled out: the first pattern that covers it, or the denial of a health path."""
-    for entry in sorted(candidates):
-        if path_covers(entry.pattern, target, path):
-            return Outcome(entry.rule, allow=True)
-    return Outcome(HEALTH, allow=False) if path == target.health else None
+def _first(target: Target, path: str, candidates: Iterable[_Ranked]) -> Outcome | None:
+    """What decides a path that is spelled out, or None where nothing covers it. A health path is denied here."""
+    covering = (entry.opening for entry in sorted(candidates) if path_covers(entry.pattern, target, path))
+    outcome = ending(covering, HEALTH if path == target.health else DENY)
+    return None if outcome == _NOTHING else outcome
 
 
-def _list_behind(target: Workload, entries: Iterable[_Ranked]) -> Behind:
-    regexes: list[tuple[str, str]] = []
+_NOTHING = ending(())
+
+
+def _list_behind(target: Target, entries: Iterable[_Ranked]) -> Behind:
+    rows: list[tuple[str | None, Opening]] = []
     for entry in entries:
-        if _is_prefix(entry.pattern):
-            return Behind(tuple(regexes), entry.rule)
-        regexes.append((regex_of(entry.pattern, target), entry.rule))
-    return Behind(tuple(regexes))
+        whole = _is_prefix(entry.pattern)
+        if whole and entry.opening.when is None:
+            return Behind(tuple(rows), entry.opening.rule)
+        rows.append((None if whole else regex_of(entry.pattern, target), entry.opening))
+    return Behind(tuple(rows))
 
 
 def _is_prefix(pattern: HttpPattern) -> bool:
@@ -116,7 +145,7 @@ def _key(pattern: HttpPattern) -> str:
     return prefix if prefix.endswith("/") else prefix + "/"
 
 
-def regex_of(pattern: HttpPattern, target: Workload) -> str:
+def regex_of(pattern: HttpPattern, target: Target) -> str:
     """The pattern as an RE2 regex over the whole `:path`, query included.
 
     Envoy matches the whole value anyway. The `^` lets RE2 compare the literal beginning as bytes; without it each of

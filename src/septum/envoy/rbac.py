@@ -1,12 +1,16 @@
 """The RBAC filter: a base that denies by itself, and the matcher tree that opens what the rules of one target allow.
 
-caller (exact) → method (exact) → path (exact, then longest prefix, then the regexes behind it). `on_no_match` denies at
-every level, so a deny is the fall-through and never a branch. An empty `RBAC{}` would allow everything, hence the base.
+caller (exact) → method (exact) → path (exact, then longest prefix, then the regexes behind it) → claims, where a rule
+asks for some. `on_no_match` denies at every level, so a deny is the fall-through and never a branch. An empty `RBAC{}`
+would allow everything, hence the base.
+
+What lies below a match decides: Envoy does not come back to try the next one. So rows that may not hold stand in one
+flat list, each with all that its rule asks, and none leads to a list of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from envoy.config.rbac.v3.rbac_pb2 import RBAC as RbacPolicy
@@ -18,10 +22,10 @@ from xds.type.matcher.v3.matcher_pb2 import Matcher
 from xds.type.matcher.v3.regex_pb2 import RegexMatcher
 from xds.type.matcher.v3.string_pb2 import StringMatcher
 
-from septum.envoy import names
-from septum.envoy.paths import Behind, Outcome, PathPlan, plan_paths, regex_of
+from septum.envoy import jwt, names
+from septum.envoy.paths import Behind, Opening, Outcome, PathPlan, ending, plan_paths, regex_of
 from septum.envoy.wire import matching
-from septum.model.mesh import Mesh, Mode, Protocol, Workload
+from septum.model.mesh import Mesh, Mode, Protocol, Target
 from septum.model.operation import HttpPattern, PathPattern
 from septum.model.policy import Rule
 
@@ -32,12 +36,13 @@ _UPGRADE = matching("upgrade", HttpRequestHeaderMatchInput(header_name="upgrade"
 _RE2 = RegexMatcher.GoogleRE2()
 
 
-def _on_match(outcome: Outcome) -> Any:
-    action = Action(name=outcome.id, action=RbacPolicy.ALLOW if outcome.allow else RbacPolicy.DENY)
+def _action(id: str, *, allow: bool) -> Any:
+    action = Action(name=id, action=RbacPolicy.ALLOW if allow else RbacPolicy.DENY)
     return Matcher.OnMatch(action=matching("action", action))
 
 
-_DENY = _on_match(Outcome(names.DENY, allow=False))
+_DENY = _action(names.DENY, allow=False)
+_QUARANTINED = _action(names.QUARANTINE, allow=False)
 
 
 def base() -> Any:
@@ -52,19 +57,32 @@ def denied() -> Any:
 
 def tunnel() -> Any:
     """A route into the caller's own internal listener, where each request is decided by itself."""
-    return RBACPerRoute(rbac=RBAC(matcher=Matcher(on_no_match=_on_match(Outcome(names.TUNNEL, allow=True)))))
+    return RBACPerRoute(rbac=RBAC(matcher=Matcher(on_no_match=_action(names.TUNNEL, allow=True))))
 
 
-def per_route(mesh: Mesh, target: Workload, rules: Sequence[Rule]) -> Any:
-    """What the rules open on the target: enforced, or beside an open door when the target is observed."""
+def per_route(mesh: Mesh, target: Target, rules: Sequence[Rule], quarantined: Collection[str] = ()) -> Any:
+    """What the rules open on the target: enforced, or beside an open door when the target is observed.
+
+    Nothing opens a target that is quarantined, nor any target to a caller that is, observed or not.
+    """
+    if target.name in quarantined:
+        return RBACPerRoute(rbac=RBAC(matcher=Matcher(on_no_match=_QUARANTINED)))
     tree = _target_tree(mesh, target, rules)
     if mesh.mode(target) is Mode.ENFORCE:
-        return RBACPerRoute(rbac=RBAC(matcher=tree))
-    opened = Matcher(on_no_match=_on_match(Outcome(names.OBSERVE, allow=True)))
+        return RBACPerRoute(rbac=RBAC(matcher=_without(mesh, quarantined, tree, _nested(tree))))
+    observe = _action(names.OBSERVE, allow=True)
+    opened = _without(mesh, quarantined, Matcher(on_no_match=observe), observe)
     return RBACPerRoute(rbac=RBAC(matcher=opened, shadow_matcher=tree))
 
 
-def _target_tree(mesh: Mesh, target: Workload, rules: Sequence[Rule]) -> Any:
+def _without(mesh: Mesh, quarantined: Collection[str], matcher: Any, otherwise: Any) -> Any:
+    """The matcher, or, where callers are quarantined, their denial and then what the matcher amounts to."""
+    if not quarantined:
+        return matcher
+    return _exact(_CALLER, {str(mesh.spiffe(name)): _QUARANTINED for name in sorted(quarantined)}, otherwise)
+
+
+def _target_tree(mesh: Mesh, target: Target, rules: Sequence[Rule]) -> Any:
     by_caller: dict[str, list[Rule]] = {}
     for rule in rules:
         for caller in dict.fromkeys(rule.callers):
@@ -80,21 +98,22 @@ def _target_tree(mesh: Mesh, target: Workload, rules: Sequence[Rule]) -> Any:
     if target.websocket or target.protocol is Protocol.TCP or mesh.mode(target) is Mode.ENFORCE:
         return tree
     # Envoy itself refuses an undeclared upgrade where the target is enforced; an observed one only notes it.
-    upgrade = [(_regex(_UPGRADE, "(?i)websocket"), _on_match(Outcome(names.UPGRADE, allow=False)))]
+    upgrade = [(_regex(_UPGRADE, "(?i)websocket"), _action(names.UPGRADE, allow=False))]
     return _list(upgrade, _nested(tree))
 
 
 def _connect(rules: Sequence[Rule]) -> Any:
-    return _on_match(Outcome(rules[0].id, allow=True))
+    return _on_match(ending(Opening(rule.id, rule.when) for rule in rules))
 
 
-def _by_method(target: Workload, rules: Sequence[Rule]) -> Any:
-    by_method: dict[str, list[tuple[HttpPattern, str]]] = {}
+def _by_method(target: Target, rules: Sequence[Rule]) -> Any:
+    by_method: dict[str, list[tuple[HttpPattern, Opening]]] = {}
     for rule in rules:
+        opening = Opening(rule.id, rule.when)
         for pattern in rule.operations or ():
             for method in pattern.methods:
-                by_method.setdefault(method, []).append((pattern, rule.id))
-    shared: dict[tuple[tuple[HttpPattern, str], ...], Any] = {}
+                by_method.setdefault(method, []).append((pattern, opening))
+    shared: dict[tuple[tuple[HttpPattern, Opening], ...], Any] = {}
     branches = {}
     for method, patterns in by_method.items():
         key = tuple(patterns)
@@ -104,7 +123,7 @@ def _by_method(target: Workload, rules: Sequence[Rule]) -> Any:
     return _exact(_METHOD, branches)
 
 
-def _readable(target: Workload, tree: Any) -> Any:
+def _readable(target: Target, tree: Any) -> Any:
     """The tree, behind the denial of paths that have no safe reading (`unreadable` in `decide`).
 
     Few requests hold a `;`, so that is asked first, and where it stands only then.
@@ -112,11 +131,10 @@ def _readable(target: Workload, tree: Any) -> Any:
     if target.protocol is not Protocol.HTTP:
         return tree
     where = r"[^?]*/\.{1,2};\C*" if target.path_parameters else r"[^?;]*;\C*"
-    both = Matcher.MatcherList.Predicate.PredicateList(predicate=[_string(_PATH, contains=";"), _regex(_PATH, where)])
-    return _list([(Matcher.MatcherList.Predicate(and_matcher=both), _DENY)], _nested(tree))
+    return _list([(_all([_string(_PATH, contains=";"), _regex(_PATH, where)]), _DENY)], _nested(tree))
 
 
-def _path_tree(target: Workload, plan: PathPlan) -> Any:
+def _path_tree(target: Target, plan: PathPlan) -> Any:
     prefixes = {prefix: _on_match(outcome) for prefix, outcome in plan.prefixes.items()}
     prefixes |= {prefix: _below(target, prefix, behind) for prefix, behind in plan.lists.items()}
     below = Matcher(
@@ -130,24 +148,42 @@ def _path_tree(target: Workload, plan: PathPlan) -> Any:
     return _exact(_PATH, {path: _on_match(outcome) for path, outcome in plan.exact.items()}, _nested(below))
 
 
-def _below(target: Workload, prefix: str, behind: Behind) -> Any:
+def _below(target: Target, prefix: str, behind: Behind) -> Any:
     """What a path that starts with the prefix may be allowed by."""
-    if behind.rest is not None and not behind.regexes:
-        return _on_match(Outcome(behind.rest, allow=True))
-    rows = _regexes(target, behind.regexes)
+    if behind.rest is not None and not behind.rows:
+        return _action(behind.rest, allow=True)
+    rows = _rows(target, behind.rows)
     if behind.rest is not None:
-        rows.append((_string(_PATH, prefix=prefix), _on_match(Outcome(behind.rest, allow=True))))
+        rows.append((_string(_PATH, prefix=prefix), _action(behind.rest, allow=True)))
     return _nested(_list(rows, _DENY))
 
 
-def _regexes(target: Workload, leaves: Sequence[tuple[str, str]]) -> list[tuple[Any, Any]]:
-    rows = [(_regex(_PATH, regex), _on_match(Outcome(rule, allow=True))) for regex, rule in leaves]
+def _rows(target: Target, leaves: Sequence[tuple[str | None, Opening]]) -> list[tuple[Any, Any]]:
+    rows = [(_row(regex, opening), _action(opening.rule, allow=True)) for regex, opening in leaves]
     if not (target.ignore_case and target.health):
         return rows
     health = HttpPattern(target.health, (), PathPattern.parse(target.health))
     probed = regex_of(health, target)
-    spelled_out = [row for row, (regex, _) in zip(rows, leaves, strict=True) if regex == probed]
-    return [*spelled_out, (_regex(_PATH, probed), _on_match(Outcome(names.HEALTH, allow=False))), *rows]
+    spelled_out = [
+        row for row, (regex, _) in zip(rows, leaves, strict=True) if regex and regex.lower() == probed.lower()
+    ]
+    return [*spelled_out, (_regex(_PATH, probed), _action(names.HEALTH, allow=False)), *rows]
+
+
+def _row(regex: str | None, opening: Opening) -> Any:
+    """All that an opening asks: the path, which is cheap and rarely matches, and then the claims."""
+    asked = [] if regex is None else [_regex(_PATH, regex)]
+    return _all(asked if opening.when is None else [*asked, *jwt.claims(opening.when)])
+
+
+def _on_match(outcome: Outcome) -> Any:
+    otherwise = _action(outcome.id, allow=outcome.allow)
+    if not outcome.asking:
+        return otherwise
+    rows = [(_row(None, opening), _action(opening.rule, allow=True)) for opening in outcome.asking]
+    if outcome.allow:
+        return _nested(_list([*rows, (_ANY_METHOD, otherwise)], _DENY))
+    return _nested(_list(rows, otherwise))
 
 
 def _nested(matcher: Any) -> Any:
@@ -173,6 +209,18 @@ def _string(on: Any, **how: Any) -> Any:
     return Matcher.MatcherList.Predicate(single_predicate=single)
 
 
+def _all(predicates: Sequence[Any]) -> Any:
+    """Envoy stops at the first that does not hold."""
+    if len(predicates) == 1:
+        return predicates[0]
+    both = Matcher.MatcherList.Predicate.PredicateList(predicate=predicates)
+    return Matcher.MatcherList.Predicate(and_matcher=both)
+
+
 def _list(rows: Iterable[tuple[Any, Any]], otherwise: Any) -> Any:
     fields = [Matcher.MatcherList.FieldMatcher(predicate=predicate, on_match=on) for predicate, on in rows]
     return Matcher(matcher_list=Matcher.MatcherList(matchers=fields), on_no_match=otherwise)
+
+
+# Holds for every request, so that a rule can stand at the end of a list that falls through to a denial.
+_ANY_METHOD = _regex(_METHOD, "[A-Z]+")

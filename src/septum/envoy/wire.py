@@ -38,5 +38,9 @@ def seconds(value: float) -> Duration:
 
 def resource(name: str, message: Message) -> Resource:
     """A resource whose version is the digest of its bytes."""
-    body = message.SerializeToString(deterministic=True)
+    return sealed(name, message.SerializeToString(deterministic=True))
+
+
+def sealed(name: str, body: bytes) -> Resource:
+    """The same, of a message that is bytes already."""
     return Resource(name, hashlib.sha256(body).hexdigest()[:16], body)

@@ -19,7 +19,7 @@ class Effect(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Who asks whom for what. `caller` and `target` are workload names as given; they need not exist.
+    """Who asks whom for what. `caller` and `target` are names as given; they need not exist.
 
     `claims` are those of a token that was verified; there are none without one, and none of a token that is not valid.
     """

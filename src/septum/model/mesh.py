@@ -130,6 +130,15 @@ class External:
     path_parameters: ClassVar[bool] = False
     ignore_case: ClassVar[bool] = False
 
+    @property
+    def names(self) -> Iterator[str]:
+        """Every `:authority` by which callers may name the place: by its name here, and by its host."""
+        for name in (self.name, f"[{self.host}]" if ":" in self.host else self.host):
+            if self.protocol is Protocol.TCP:
+                yield f"{name}:{self.port}"
+            else:
+                yield from dict.fromkeys((name, f"{name}:80", f"{name}:{self.port}"))
+
 
 @dataclass(frozen=True, slots=True)
 class Segment:
@@ -166,9 +175,11 @@ class Workload:
 
     @cached_property
     def canonical(self) -> bytes:
-        """The workload as bytes, for digests; where it stands plays no part."""
+        """The workload as bytes, for digests; where it stands plays no part, nor does a node in a mesh of one."""
         fields = asdict(self)
         del fields["span"]
+        if not self.node:
+            del fields["node"]
         return json.dumps(fields, sort_keys=True).encode() + b"\n"
 
 
@@ -206,32 +217,67 @@ class Mesh:
         """The workloads of a segment, in the mesh's order."""
         return tuple(name for name, workload in self.workloads.items() if workload.segment == segment)
 
-    def authorities(self, workload: Workload) -> Iterator[str]:
-        """Every `:authority` by which callers may name a workload, already normalised.
+    @cached_property
+    def targets(self) -> Mapping[str, Target]:
+        """Everything that a rule can open something on, by name: the workloads, then the places outside."""
+        return {**self.workloads, **(self.external or {})}
 
-        A port that the workload does not have is not the workload. The plain name may carry port 80, because clients
-        write it into CONNECT.
+    def target(self, name: str) -> Target | None:
+        """The workload or the place outside of this name, or None."""
+        return self.targets.get(name)
+
+    def on(self, node: str) -> tuple[str, ...]:
+        """The workloads that a node fronts, in the mesh's order: all of them in a mesh that lists no nodes."""
+        return tuple(name for name, workload in self.workloads.items() if not self.nodes or workload.node == node)
+
+    def names(self, target: Target) -> Iterator[str]:
+        """Every `:authority` by which callers on any node may name a target, already normalised.
+
+        A port that the target does not have is not the target. The plain name of what speaks HTTP may carry port 80,
+        because clients write it into CONNECT.
         """
-        port = workload.at.port
-        for name in (workload.name, f"{workload.name}.{self.trust_domain}"):
-            yield from dict.fromkeys((name, f"{name}:80", f"{name}:{port}"))
-        yield str(workload.at)
-        if workload.at.host == "127.0.0.1":
-            yield f"localhost:{port}"
+        if isinstance(target, External):
+            yield from target.names
+            return
+        for name in (target.name, f"{target.name}.{self.trust_domain}"):
+            yield from dict.fromkeys((name, f"{name}:80", f"{name}:{target.at.port}"))
+
+    def authorities(self, target: Target) -> Iterator[str]:
+        """The target's names, and a workload's addresses, which name it on the node that fronts it alone."""
+        yield from self.names(target)
+        if isinstance(target, Workload):
+            yield from _addresses(target)
 
     @cached_property
-    def _by_authority(self) -> dict[str, str]:
-        names: dict[str, str] = {}
-        for workload in self.workloads.values():
-            for authority in self.authorities(workload):
-                names.setdefault(authority, workload.name)
-        return names
+    def _by_name(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for target in self.targets.values():
+            for name in self.names(target):
+                found.setdefault(name, target.name)
+        return found
 
-    def resolve(self, authority: str) -> str | None:
-        """The workload an `:authority` names, or None.
+    @cached_property
+    def _by_address(self) -> dict[tuple[str, str], str]:
+        """Node and address → the workload. The node is empty in a mesh that lists none."""
+        found: dict[tuple[str, str], str] = {}
+        for workload in self.workloads.values():
+            for address in _addresses(workload):
+                found.setdefault((workload.node, address), workload.name)
+        return found
+
+    def resolve(self, authority: str, node: str = "") -> str | None:
+        """The target that an `:authority` names on a node, or None. In a mesh without nodes, `node` plays no part.
 
         One trailing dot of the host is dropped, as Envoy's `strip_trailing_host_dot` does; case matters, because
         Envoy's scope keys are exact.
         """
         host, colon, port = authority.partition(":") if not authority.startswith("[") else (authority, "", "")
-        return self._by_authority.get(host.removesuffix(".") + colon + port)
+        asked = host.removesuffix(".") + colon + port
+        return self._by_name.get(asked) or self._by_address.get((node if self.nodes else "", asked))
+
+
+def _addresses(workload: Workload) -> Iterator[str]:
+    """The `:authority` forms of where a workload listens."""
+    yield str(workload.at)
+    if workload.at.host == "127.0.0.1":
+        yield f"localhost:{workload.at.port}"

@@ -119,6 +119,14 @@ class PathPattern:
             return False
         return all(_matches(s, p, ignore_case) for s, p in zip(self.segments, parts, strict=False))
 
+    def covers(self, narrow: PathPattern, *, ignore_case: bool = False) -> bool:
+        """Whether this pattern matches every path that `narrow` matches."""
+        longer = len(narrow.segments) - len(self.segments)
+        if longer < 0 or (not self.tail and (longer > 0 or narrow.tail)):
+            return False
+        pairs = zip(self.segments, narrow.segments, strict=False)
+        return all(mine is None if other is None else _matches(mine, other, ignore_case) for mine, other in pairs)
+
     def begins(self, path: str, *, ignore_case: bool = False) -> int:
         """How many leading segments of the pattern match those of the path."""
         pairs = zip(self.segments, path[1:].split("/"), strict=False)

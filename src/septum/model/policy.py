@@ -36,29 +36,36 @@ class Rule:
         """The rule's meaning and wording as bytes, for digests; where it stands plays no part."""
         operations = None if self.operations is None else [pattern.text for pattern in self.operations]
         parts = [self.id, self.callers, self.targets, operations, self.because, self.callers_text, self.targets_text]
-        return json.dumps(parts).encode() + b"\n"
+        return json.dumps([*parts, *self._condition]).encode() + b"\n"
 
     @cached_property
     def decisive(self) -> bytes:
-        """What of the rule decides requests to one of its targets, as bytes: its id, callers and operations."""
+        """What of the rule decides requests to one of its targets, as bytes: its id, callers, operations and `when`."""
         operations = None if self.operations is None else [pattern.text for pattern in self.operations]
-        return json.dumps([self.id, self.callers, operations]).encode() + b"\n"
+        return json.dumps([self.id, self.callers, operations, *self._condition]).encode() + b"\n"
+
+    @property
+    def _condition(self) -> list[list[list[object]]]:
+        """The condition, for digests; nothing where there is none."""
+        return [] if self.when is None else [self.when.canonical]
 
 
 @dataclass(frozen=True)
 class Policy:
-    """A mesh and its rules, in the order in which they are read; `version` is the digest of both (SHA-256, hex)."""
+    """A mesh and its rules, in the order in which they are read; `version` is the digest of all of it (SHA-256, hex).
+
+    `quarantined` names those of whom all allows are taken away, as callers and as targets, whatever their mode.
+    """
 
     mesh: Mesh
     rules: tuple[Rule, ...]
     version: str
-    # Workloads of which all allows are taken away, as callers and as targets, whatever their mode.
     quarantined: frozenset[str] = frozenset()
 
     @cached_property
     def rules_to(self) -> Mapping[str, tuple[Rule, ...]]:
-        """Target name → the rules that open something on it, in policy order. Every workload has an entry."""
-        found: dict[str, list[Rule]] = {name: [] for name in self.mesh.workloads}
+        """Target name → the rules that open something on it, in policy order. Every target has an entry."""
+        found: dict[str, list[Rule]] = {name: [] for name in self.mesh.targets}
         for rule in self.rules:
             for target in rule.targets:
                 found[target].append(rule)

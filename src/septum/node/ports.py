@@ -26,9 +26,14 @@ def is_free(address: Address) -> bool:
 def pick_outbound(
     mesh: Mesh, kept: Mapping[str, Address], free: Callable[[Address], bool] = is_free
 ) -> dict[str, Address]:
-    """An address for each workload without `outbound`: the one it had, or the next port that nobody uses."""
+    """An address for each workload without `outbound`: the one it had, or the next port that nobody uses.
+
+    No two workloads get the same, also on different nodes: two nodes may be one host. What is used on this host is
+    passed over for all of them.
+    """
     declared = {address for w in mesh.workloads.values() for address in (w.at, w.outbound, *w.dials.values())}
     picked = {name: address for name, address in kept.items() if name in mesh.workloads and address not in declared}
+    taken = set(picked.values())
     port = FIRST_PORT
     for name, workload in mesh.workloads.items():
         if workload.outbound is not None:
@@ -36,7 +41,8 @@ def pick_outbound(
             continue
         while name not in picked:
             address = Address(HOST, port)
-            if address not in declared and address not in picked.values() and free(address):
+            if address not in declared and address not in taken and free(address):
                 picked[name] = address
+                taken.add(address)
             port += 1
     return picked

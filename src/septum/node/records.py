@@ -1,71 +1,45 @@
-"""The node's record keeping: the log that Envoy writes, read into the record file for as long as the node lives.
+"""The node's record keeping: the log that Envoy writes, shipped to the record for as long as the node lives.
 
-A record file that cannot be opened does not stop anything: decisions wait in Envoy's log, and it is tried again.
+A record that takes nothing does not stop anything: decisions wait in Envoy's log, and it is tried again.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import structlog
 
-from septum.audit.explain import Explainer, Policies
 from septum.audit.files import LogFiles
-from septum.audit.ingest import Ingest
-from septum.audit.parse import Recorder
-from septum.audit.schema import FILE, StoreUnavailable
-from septum.audit.store import Store
-from septum.audit.tail import Tail, Writer
+from septum.audit.reading import Reading
+from septum.audit.ship import Pace, Shipper, Writer
+from septum.audit.sink import Sink, SinkUnavailable
 
 _log = structlog.get_logger("septum.records")
-_AGAIN = 1.0  # seconds
+_PATIENCE = 5.0  # seconds
 
 
 class Records:
-    """Owns the record file of one node. `trust_domain` is asked when the file is opened."""
+    """Owns the decision log of one node, below `directory`."""
 
-    def __init__(self, directory: Path, trust_domain: Callable[[], str], policies: Policies, writer: Writer) -> None:
-        self._directory, self._trust_domain = directory, trust_domain
-        self._policies, self._writer = policies, writer
-        self._store: Store | None = None
-        self._tail: Tail | None = None
-        self._unopened = ""
+    def __init__(self, directory: Path, sink: Sink, writer: Writer, pace: Pace | None = None) -> None:
+        self._shipper = Shipper(Reading(LogFiles(directory)), sink, writer, pace)
 
     async def run(self) -> None:
         """Follow the log until cancelled."""
-        while self._tail is None:
-            try:
-                self._open()
-            except (StoreUnavailable, OSError) as error:
-                if not self._unopened:
-                    _log.error("records cannot be stored; they wait in the log", reason=str(error))
-                self._unopened = str(error)
-                await asyncio.sleep(_AGAIN)
-        self._unopened = ""
-        await self._tail.run()
+        await self._shipper.run()
 
-    async def finish(self) -> None:
-        """Take in what is left of the log, and let go of it."""
-        if self._tail is None or self._store is None:
-            return
+    async def finish(self, patience: float = _PATIENCE) -> None:
+        """Ship what is left of the log, as far as `patience` seconds allow, and let go of it. The rest stays there."""
         try:
-            await self._tail.drain()
-        except StoreUnavailable as error:
-            _log.error("the last records stay in the log", reason=str(error))
-        await self._tail.close()
-        self._store.close()
+            async with asyncio.timeout(patience):
+                await self._shipper.drain()
+        except (SinkUnavailable, OSError) as error:  # TimeoutError is one of them
+            _log.error("the last records stay in the log", reason=str(error) or "there was no time to ship them")
+        await self._shipper.close()
 
-    def status(self) -> Mapping[str, Any]:
-        """How the record stands, as JSON values."""
-        if self._tail is None:
-            return {"stalled": self._unopened or "not opened yet"} if self._unopened else {}
-        return asdict(self._tail.status())
-
-    def _open(self) -> None:
-        self._store = Store(self._directory / FILE)
-        recorder = Recorder(self._trust_domain(), Explainer(self._policies))
-        self._tail = Tail(Ingest(LogFiles(self._directory), self._store, recorder), self._store, self._writer)
+    def status(self) -> Mapping[str, str | int | float | None]:
+        """How shipping stands, as JSON values: what is `behind`, why it is `stalled` and `since` when."""
+        return asdict(self._shipper.status())

@@ -4,33 +4,48 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from septum.model.diagnostic import Diagnostic, Severity, Span
-from septum.model.mesh import Address, Mesh
-from septum.policy.codes import ADDRESS_CLASH, AUTHORITY_CLASH, EMPTY_SEGMENT, NO_WORKLOAD
+from septum.model.mesh import Address, External, Issuer, Mesh, Node
+from septum.policy.codes import ADDRESS_CLASH, AUTHORITY_CLASH, DUPLICATE_NAME, EMPTY_SEGMENT, NO_WORKLOAD
 
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """Something that listens: what it is, at which address, and where that is written."""
+    """Something that listens: what it is, at which address, where that is written, and on which node it is."""
 
     what: str
     address: Address
     span: Span
+    node: str = ""
 
 
 def every_host(address: Address) -> bool:
     """Whether an address stands for all addresses of the host, such as `0.0.0.0` and `::`."""
-    ip = ip_address(address.host)
-    return (getattr(ip, "ipv4_mapped", None) or ip).is_unspecified
+    return _ip(address.host).is_unspecified
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an IP address is one that no network carries."""
+    return _ip(host).is_loopback
+
+
+def on_this_host(address: Address, node: Node) -> bool:
+    """Whether a node reaches an address without a network: by loopback, or because it is where the node itself is."""
+    return is_loopback(address.host) or address.host == node.inbound.host
+
+
+def _ip(host: str) -> IPv4Address | IPv6Address:
+    ip = ip_address(host)
+    return getattr(ip, "ipv4_mapped", None) or ip
 
 
 def address_clashes(listening: Iterable[Listening]) -> Iterator[Diagnostic]:
-    """Everything that listens where something before it does."""
-    by_port: dict[int, _Port] = {}
+    """Everything that listens where something before it does, on the same node."""
+    by_port: dict[tuple[str, int], _Port] = {}
     for one in listening:
-        other = by_port.setdefault(one.address.port, _Port()).take(one)
+        other = by_port.setdefault((one.node, one.address.port), _Port()).take(one)
         if other is not None:
             message = f"{one.what} ({one.address}) clashes with {other.what} ({other.address})"
             help = "give one of them another port"
@@ -57,13 +72,35 @@ class _Port:
 
 
 def authority_clashes(mesh: Mesh) -> Iterator[Diagnostic]:
-    """Workloads that callers could not tell from another, by one of the names that both answer to."""
-    for workload in mesh.workloads.values():
-        for authority in mesh.authorities(workload):
-            other = mesh.resolve(authority)
-            if other != workload.name and workload.span is not None:
-                message = f"callers would reach both `{workload.name}` and `{other}` as {authority}"
-                yield Diagnostic(AUTHORITY_CLASH, message, workload.span, help="rename one, or the trust domain")
+    """Targets that callers could not tell from another, by one of the names that both answer to on some node."""
+    for target in mesh.targets.values():
+        for authority in mesh.authorities(target):
+            other = mesh.resolve(authority, "" if isinstance(target, External) else target.node)
+            if other != target.name and target.span is not None:
+                message = f"callers would reach both `{target.name}` and `{other}` as {authority}"
+                outside = isinstance(target, External) or isinstance(mesh.target(other or ""), External)
+                help = "give one of them another host or port" if outside else "rename one, or the trust domain"
+                yield Diagnostic(AUTHORITY_CLASH, message, target.span, help=help)
+
+
+def name_clashes(mesh: Mesh) -> Iterator[Diagnostic]:
+    """Things of one kind that have one name, where a mapping's keys do not show it."""
+    for place in (mesh.external or {}).values():
+        workload = mesh.workloads.get(place.name)
+        if workload is not None:
+            message = f"`{place.name}` is a workload, and cannot be a place outside too"
+            yield from _named_twice(message, "rename one of them", place.span, workload.span)
+    issuers: dict[str, Issuer] = {}
+    for issuer in mesh.issuers.values():
+        known = issuers.setdefault(issuer.issuer, issuer)
+        if known is not issuer and issuer.issuer:
+            message = f"`{issuer.issuer}` is the issuer of `{known.name}` too"
+            yield from _named_twice(message, "list it once", issuer.span, known.span)
+
+
+def _named_twice(message: str, help: str, span: Span | None, other: Span | None) -> Iterator[Diagnostic]:
+    if span is not None and other is not None:
+        yield Diagnostic(DUPLICATE_NAME, message, span, f"the other is at {other.place}", help)
 
 
 def unused(mesh: Mesh, workloads: Span) -> Iterator[Diagnostic]:

@@ -23,11 +23,15 @@ DUPLICATE_NAME = "SEP206"
 LATER = "SEP207"
 NO_MESH = "SEP208"
 IGNORED_FILE = "SEP209"
+MISSING_FILE = "SEP210"
+WRONG_FILE = "SEP211"
+SECRET = "SEP212"  # noqa: S105 - the code of a finding, not one
 
 PATTERN = "SEP301"
 PROTOCOL = "SEP302"
 NOTHING_ALLOWED = "SEP303"
 REPEATED = "SEP304"
+NOT_A_CALLER = "SEP305"
 
 ADDRESS_CLASH = "SEP401"
 AUTHORITY_CLASH = "SEP402"
@@ -35,6 +39,8 @@ NOT_A_TARGET = "SEP403"
 EMPTY_SEGMENT = "SEP404"
 OPEN_IDENTITY = "SEP405"
 NO_WORKLOAD = "SEP406"
+NOT_PLACED = "SEP407"
+PLAIN_TEXT = "SEP408"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +96,20 @@ CODES: dict[str, Code] = {
     ),
     MISSING_KEY: Code("missing key", "Something that has no safe default is not there."),
     UNKNOWN_NAME: Code(
-        "unknown name", "A rule or a setting names a workload or a segment that `septum.yaml` does not have."
+        "unknown name",
+        "A rule or a setting names a workload, a segment, a node, an issuer or a place outside that `septum.yaml` does "
+        "not have.",
     ),
     WRONG_SHAPE: Code(
         "wrong shape", "A mapping, a list or a single value stands where another of the three is expected."
     ),
     WRONG_VALUE: Code("wrong value", "The value has the right shape but no meaning here. The message says what has."),
-    DUPLICATE_NAME: Code("name used twice", "Names of rules are unique in a mesh, so that a record names one rule."),
+    DUPLICATE_NAME: Code(
+        "name used twice",
+        "Names of rules are unique in a mesh, so that a record names one rule. Workloads and places outside have their "
+        "names in common, since rules name both in `to`. An issuer is listed once, "
+        "so that one set of keys is asked about it.",
+    ),
     LATER: Code(
         "not in this version",
         "This part of the language comes in a later version. It is refused, because a condition that is ignored widens "
@@ -109,6 +122,21 @@ CODES: dict[str, Code] = {
         "refused. Hidden files and back-up copies (`x~`, `#x#`, `.bak`, `.orig`, `.rej`, `.swp`, `.tmp`) are left "
         "alone.",
     ),
+    MISSING_FILE: Code(
+        "file not there",
+        "A setting names a file below `files/` of the mesh directory, and there is none. Hidden files and back-up "
+        "copies are not read.",
+    ),
+    WRONG_FILE: Code(
+        "not the file that is meant",
+        "`jwks` names a JSON Web Key Set (RFC 7517) with at least one RSA, EC or OKP key, `ca` a file of PEM "
+        "certificates. With less, no token and no certificate could be checked.",
+    ),
+    SECRET: Code(
+        "a secret in a file",
+        "Files of a mesh hold what is public. They are stored with every version and sent to every node, so a private "
+        "or symmetric key in one is known to many. Take it out, and replace the key.",
+    ),
     PATTERN: Code(
         "not a pattern",
         "Patterns work on whole path segments: a literal, `{name}` for exactly one segment, and a final `/**`. "
@@ -117,8 +145,8 @@ CODES: dict[str, Code] = {
     PROTOCOL: Code(
         "of another protocol",
         "`http:` opens operations on workloads that speak HTTP, `grpc:` on those that speak gRPC, and a rule with "
-        "neither opens TCP sessions. What the protocol of a workload does not have could never match, or never have "
-        "an effect.",
+        "neither opens TCP sessions. What the protocol of a target does not have could never match, or never have an "
+        "effect. A session as a whole carries no end user's token, so there are no conditions on one.",
     ),
     NOTHING_ALLOWED: Code(
         "nothing is allowed",
@@ -128,11 +156,16 @@ CODES: dict[str, Code] = {
     REPEATED: Code(
         "written twice", "The same entry stands twice. It does no harm, and one of the two is most likely a slip."
     ),
+    NOT_A_CALLER: Code(
+        "not a caller",
+        "Places outside the mesh are called and do not call: nobody there has an identity that a proxy could check. "
+        "What comes from outside comes through a workload, and rules are from that.",
+    ),
     ADDRESS_CLASH: Code("address used twice", "Two things cannot listen at one address."),
     AUTHORITY_CLASH: Code(
         "ambiguous host name",
-        "Callers reach a workload by its name, by `name.trust-domain` and by its address. Here two workloads would "
-        "answer to one of them.",
+        "Callers reach a workload by its name, by `name.trust-domain` and, on its node, by its address; a place "
+        "outside by its name and its host. Here two of them would answer to one of these.",
     ),
     NOT_A_TARGET: Code(
         "not a TCP workload",
@@ -146,6 +179,16 @@ CODES: dict[str, Code] = {
         "`0.0.0.0` gives its identity to every host that can reach this one.",
     ),
     NO_WORKLOAD: Code("no workloads", "The mesh has no workload, so there is nothing to call and nothing to protect."),
+    NOT_PLACED: Code(
+        "on which node",
+        "In a mesh that lists `nodes`, each workload says which one fronts it. A mesh that lists none has one node, "
+        "which fronts everything, and its workloads name none.",
+    ),
+    PLAIN_TEXT: Code(
+        "plain text over a network",
+        "Between nodes calls are encrypted and both ends prove who they are; from a node to the workloads that it "
+        "fronts they are plain text. So a workload is at a loopback address, or at an address of its node's own host.",
+    ),
 }
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import assert_never
 
+from septum.model.claims import holds
 from septum.model.decision import Decision, Effect, Nearest, Request
-from septum.model.mesh import Protocol, Workload
+from septum.model.mesh import Mode, Protocol, Target
 from septum.model.operation import (
     ConnectOperation,
     GrpcOperation,
@@ -16,6 +17,7 @@ from septum.model.operation import (
     RefusedOperation,
 )
 from septum.model.policy import Policy, Rule
+from septum.policy.tokens import token_mismatch
 
 # `/a/..;x/b`: Envoy leaves it when the dots were encoded, and servers of the Tomcat family resolve it.
 DOT_WITH_PARAMETERS = re.compile(r"/\.{1,2};")
@@ -23,17 +25,37 @@ DOT_WITH_PARAMETERS = re.compile(r"/\.{1,2};")
 
 def decide(policy: Policy, request: Request) -> Decision:
     """Allow a request when some rule allows it, and deny it otherwise. The first rule in policy order is named."""
-    target = policy.mesh.workloads.get(request.target)
+    target = policy.mesh.target(request.target)
+    if shut := _quarantined(policy, request):
+        return _deny(policy, Nearest(None, f"quarantine: {shut} is quarantined"))
     if target is None or request.caller not in policy.mesh.workloads:
         return _deny(policy, Nearest(None, _stranger(policy, request)))
     for rule in policy.rules_to[target.name]:
-        if request.caller in rule.callers and opens(rule, target, request.operation):
+        if request.caller in rule.callers and allows(rule, target, request):
             return Decision(Effect.ALLOW, policy.version, rule=rule)
-    return _deny(policy, nearest(policy, request, target))
+    return _deny(policy, _nearest(policy, request, target))
 
 
-def opens(rule: Rule, target: Workload, operation: Operation) -> bool:
-    """Whether a rule that names the caller and the target covers the operation."""
+def goes_through(policy: Policy, request: Request) -> bool:
+    """Whether a request passes: the policy allows it, or its target is observed. Nothing passes a quarantine."""
+    target = policy.mesh.target(request.target)
+    if target is None or request.caller not in policy.mesh.workloads or _quarantined(policy, request):
+        return False
+    return policy.mesh.mode(target) is Mode.OBSERVE or decide(policy, request).allowed
+
+
+def _quarantined(policy: Policy, request: Request) -> str | None:
+    """Who keeps a request from passing whatever the rules say, or None."""
+    return next((name for name in (request.caller, request.target) if name in policy.quarantined), None)
+
+
+def allows(rule: Rule, target: Target, request: Request) -> bool:
+    """Whether a rule that names the caller and the target allows the request: its operation, with its claims."""
+    return opens(rule, target, request.operation) and (rule.when is None or holds(rule.when, request.claims))
+
+
+def opens(rule: Rule, target: Target, operation: Operation) -> bool:
+    """Whether a rule that names the caller and the target covers the operation, for claims that its `when` asks for."""
     match operation:
         case RefusedOperation():
             return False
@@ -49,7 +71,7 @@ def opens(rule: Rule, target: Workload, operation: Operation) -> bool:
             assert_never(operation)
 
 
-def unreadable(target: Workload, operation: HttpOperation) -> str | None:
+def unreadable(target: Target, operation: HttpOperation) -> str | None:
     """Why no rule can open this operation on this target, or None."""
     if ";" in operation.path and not target.path_parameters:
         return "the path has parameters (`;`), which the target does not declare (path_parameters: true)"
@@ -60,23 +82,31 @@ def unreadable(target: Workload, operation: HttpOperation) -> str | None:
     return None
 
 
-def _covers(pattern: HttpPattern, target: Workload, operation: HttpOperation) -> bool:
+def _covers(pattern: HttpPattern, target: Target, operation: HttpOperation) -> bool:
     return operation.method in pattern.methods and path_covers(pattern, target, operation.path)
 
 
-def path_covers(pattern: HttpPattern, target: Workload, path: str) -> bool:
+def path_covers(pattern: HttpPattern, target: Target, path: str) -> bool:
     """Whether the pattern's path matches. A health path opens only to a rule that spells it out."""
     if is_health(target, path) and not _same(pattern.path.literal or "", path, target):
         return False
     return pattern.path.matches(path, ignore_case=target.ignore_case)
 
 
-def is_health(target: Workload, path: str) -> bool:
+def pattern_covers(wide: HttpPattern, narrow: HttpPattern, target: Target) -> bool:
+    """Whether every path that `narrow` matches on the target is one that `wide` matches; methods play no part."""
+    literal = narrow.path.literal
+    if literal is not None and is_health(target, literal):
+        return path_covers(wide, target, literal)
+    return wide.path.covers(narrow.path, ignore_case=target.ignore_case)
+
+
+def is_health(target: Target, path: str) -> bool:
     """Whether this is the path that the target's node probes."""
     return target.health is not None and _same(path, target.health, target)
 
 
-def _same(one: str, other: str, target: Workload) -> bool:
+def _same(one: str, other: str, target: Target) -> bool:
     return one.lower() == other.lower() if target.ignore_case else one == other
 
 
@@ -90,31 +120,40 @@ def _stranger(policy: Policy, request: Request) -> str:
     return f"`{request.target}` names no workload"
 
 
-def nearest(policy: Policy, request: Request, target: Workload) -> Nearest:
+def _nearest(policy: Policy, request: Request, target: Target) -> Nearest:
     """The rule that came closest to a denied request, and the one thing that kept it from matching."""
     operation = request.operation
-    if isinstance(operation, RefusedOperation):
-        return Nearest(None, operation.reason)
-    if isinstance(operation, HttpOperation) and (reason := unreadable(target, operation)):
+    if reason := _out_of_question(target, operation):
         return Nearest(None, reason)
-    if isinstance(operation, ConnectOperation) != (target.protocol is Protocol.TCP):
-        return Nearest(None, f"`{target.name}` speaks {target.protocol}, and `{operation}` is not an operation of it")
     rules = policy.rules_to[target.name]
     named = [rule for rule in rules if request.caller in rule.callers]
+    if held_back := next((rule for rule in named if opens(rule, target, operation)), None):
+        return Nearest(held_back, token_mismatch(held_back.when, request.claims))
     if named:
         closest = min((_near_miss(rule, target, operation) for rule in named), key=lambda pair: pair[0])[1]
         if isinstance(operation, HttpOperation) and is_health(target, operation.path):
             return Nearest(closest.rule, "path: the health path opens only to a rule that spells it out")
         return closest
     for rule in rules:
-        if opens(rule, target, operation):
+        if allows(rule, target, request):
             return Nearest(rule, f"caller: it is for {rule.callers_text}, not {request.caller}")
     if rules:
         return Nearest(None, f"no rule names {request.caller} as a caller of {target.name}")
     return Nearest(None, f"no rule opens anything on {target.name}")
 
 
-def _near_miss(rule: Rule, target: Workload, operation: Operation) -> tuple[tuple[int, int], Nearest]:
+def _out_of_question(target: Target, operation: Operation) -> str | None:
+    """Why no rule could open the operation on the target, or None."""
+    if isinstance(operation, RefusedOperation):
+        return operation.reason
+    if isinstance(operation, HttpOperation) and (reason := unreadable(target, operation)):
+        return reason
+    if isinstance(operation, ConnectOperation) != (target.protocol is Protocol.TCP):
+        return f"`{target.name}` speaks {target.protocol}, and `{operation}` is not an operation of it"
+    return None
+
+
+def _near_miss(rule: Rule, target: Target, operation: Operation) -> tuple[tuple[int, int], Nearest]:
     """How far a rule for this caller and target is from the operation (less is nearer), and what misses.
 
     Nearest is a rule that only lacks the method, then one with the method whose path begins alike.

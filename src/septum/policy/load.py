@@ -15,15 +15,13 @@ from septum.policy.codes import DUPLICATE_NAME, IGNORED_FILE, LATER, NO_MESH, UN
 from septum.policy.digest import version_of
 from septum.policy.fit import fit
 from septum.policy.mesh_file import read_mesh
+from septum.policy.named_files import Files
 from septum.policy.roles import MESH_FILE, MISSPELT_MESH_FILE, Role, role
 from septum.policy.rules_file import RulesReader, Written
 from septum.policy.shape import MESH, POLICY, Keys
 from septum.policy.text import whole
 
 __all__ = ["MESH_FILE", "Files", "Loaded", "Loader", "load"]
-
-# Path relative to the mesh directory, with `/` → the content, or why it could not be read.
-Files = Mapping[str, bytes | OSError]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +59,7 @@ class Loader:
     """Loads again and again, reading only what changed. A fresh loader gives the same result."""
 
     _files: dict[str, _File] = field(default_factory=dict)
-    _meshes: dict[bytes, tuple[Mesh, tuple[Diagnostic, ...]]] = field(default_factory=dict)
+    _meshes: dict[tuple[bytes, bytes], tuple[Mesh, tuple[Diagnostic, ...]]] = field(default_factory=dict)
     _rules: dict[tuple[str, bytes, bytes], _Rules] = field(default_factory=dict)
     _numbered: dict[tuple[int, int], tuple[Rule, Rule]] = field(default_factory=dict)
 
@@ -73,7 +71,7 @@ class Loader:
         trees = {path: self._file(path, content) for path, content in _readable(files)}
         self._files = trees
         diagnostics += [d for file in trees.values() for d in file.diagnostics]
-        loaded = self._resolved(trees, diagnostics)
+        loaded = self._resolved(trees, _named(files), diagnostics)
         ordered = tuple(sorted(set(diagnostics), key=lambda d: d.order))
         if loaded is None or any(d.severity is Severity.ERROR for d in ordered):
             return Loaded(None, ordered)
@@ -92,14 +90,15 @@ class Loader:
         return _File(root, _fits(root, shape), digest)
 
     def _resolved(
-        self, trees: Mapping[str, _File], diagnostics: list[Diagnostic]
+        self, trees: Mapping[str, _File], named: Files, diagnostics: list[Diagnostic]
     ) -> tuple[Mesh, tuple[Rule, ...]] | None:
         file = trees.get(MESH_FILE)
         if file is None or not isinstance(file.root, source.Mapping):
             return None
-        if file.digest not in self._meshes:
-            self._meshes = {file.digest: read_mesh(file.root)}
-        mesh, found = self._meshes[file.digest]
+        key = (file.digest, _digest(named))
+        if key not in self._meshes:
+            self._meshes = {key: read_mesh(file.root, named)}
+        mesh, found = self._meshes[key]
         diagnostics += found
         policies = {path: tree for path, tree in trees.items() if path != MESH_FILE}
         return mesh, self._all_rules(policies, mesh, file.digest, diagnostics)
@@ -145,6 +144,20 @@ def _readable(files: Files) -> Iterator[tuple[str, bytes]]:
             yield path, content
 
 
+def _named(files: Files) -> Files:
+    """The files that settings may name by their path."""
+    return {path: content for path, content in files.items() if role(path) is Role.FILE}
+
+
+def _digest(named: Files) -> bytes:
+    """One digest over files as they are, or as they cannot be read."""
+    digest = sha256()
+    for path, content in sorted(named.items()):
+        what = sha256(content).digest() if isinstance(content, bytes) else repr(content).encode()
+        digest.update(repr((path, what)).encode())
+    return digest.digest()
+
+
 def _by_itself(path: str, content: bytes | OSError) -> Iterator[Diagnostic]:
     """What is wrong with a file whatever is in it."""
     match role(path):
@@ -158,6 +171,8 @@ def _by_itself(path: str, content: bytes | OSError) -> Iterator[Diagnostic]:
                 whole(path),
                 help="files that end in `.yaml` are read; rename it, or move it away",
             )
+        case Role.FILE:
+            pass  # read where a setting names it, and nobody's business otherwise
         case _ if isinstance(content, OSError):
             reason = content.strerror or str(content) or type(content).__name__
             yield Diagnostic(UNREADABLE, f"this cannot be read: {reason}", whole(path))

@@ -7,17 +7,23 @@ from enum import Enum, auto
 MESH_FILE = "septum.yaml"
 MISSPELT_MESH_FILE = "septum.yml"
 POLICY_DIR = "policy"
+FILES_DIR = "files"
 
 # What editors and merges leave beside a file. They come and go, and are no one's policy.
 _BACKUPS = ("~", ".bak", ".orig", ".rej", ".swp", ".tmp")
 
 
 class Role(Enum):
-    """MISNAMED files look like policy and would have no effect; OTHER files are none of Septum's business."""
+    """What a file is.
+
+    FILE is what settings name by its path. MISNAMED files look like policy and would have no effect; OTHER files are
+    none of Septum's business.
+    """
 
     MESH = auto()
     POLICY = auto()
     TEST = auto()
+    FILE = auto()
     MISNAMED = auto()
     OTHER = auto()
 
@@ -29,14 +35,20 @@ def role(path: str) -> Role:
     if path == MISSPELT_MESH_FILE:
         return Role.MISNAMED
     directory, *parts = path.split("/")
-    if directory != POLICY_DIR or not parts or any(part.startswith(".") for part in parts):
+    if directory == FILES_DIR and not parts:
+        return Role.FILE  # the directory itself, where it cannot be read
+    if not parts or any(part.startswith(".") for part in parts) or _left_over(parts[-1]):
         return Role.OTHER
-    return _below_policy(parts[-1])
+    if directory == POLICY_DIR:
+        return _below_policy(parts[-1])
+    return Role.FILE if directory == FILES_DIR else Role.OTHER
+
+
+def _left_over(name: str) -> bool:
+    return name.endswith(_BACKUPS) or (name.startswith("#") and name.endswith("#"))
 
 
 def _below_policy(name: str) -> Role:
-    if name.endswith(_BACKUPS) or (name.startswith("#") and name.endswith("#")):
-        return Role.OTHER
     if name.endswith(("_test.yaml", "_test.yml")):
         return Role.TEST
     if name.endswith(".yaml"):

@@ -6,18 +6,22 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from septum.model.diagnostic import Diagnostic, Severity, Span
+from septum.model.claims import When
+from septum.model.diagnostic import Diagnostic, Span
 from septum.model.mesh import Mesh, Protocol
 from septum.model.operation import METHODS, HttpPattern, PatternError
 from septum.model.policy import Rule
-from septum.policy.codes import NOTHING_ALLOWED, PATTERN, PROTOCOL, REPEATED, WRONG_VALUE
-from septum.policy.names import unknown_name
-from septum.policy.source import Mapping, Node, Scalar, Sequence, first, part
+from septum.policy.codes import NOT_A_CALLER, NOTHING_ALLOWED, PATTERN, PROTOCOL, WRONG_VALUE
+from septum.policy.conditions import read_when
+from septum.policy.names import repeated, unknown_name
+from septum.policy.source import Mapping, Node, Scalar, Sequence, first, part, word, words
 
 _PARSERS: dict[str, tuple[Protocol, Callable[[str], HttpPattern]]] = {
     "http": (Protocol.HTTP, HttpPattern.parse),
     "grpc": (Protocol.GRPC, HttpPattern.parse_grpc),
 }
+# Reads a plain name of a selector: what it selects.
+_Named = Callable[[Scalar], tuple[str, ...]]
 _EVERYTHING = {Protocol.HTTP: '`http: ["* /**"]`', Protocol.GRPC: '`grpc: ["*"]`'}
 
 
@@ -44,57 +48,86 @@ class RulesReader:
         return tuple(self._rule(item) for item in items if isinstance(item, Mapping))
 
     def _rule(self, node: Mapping) -> Written:
-        callers, callers_text = self._selector(node.get("from"))
-        targets, targets_text = self._selector(node.get("to"))
+        callers, callers_text = self._selector(node.get("from"), self._caller)
+        targets, targets_text = self._selector(node.get("to"), self._target)
         name = node.get("name")
-        given = name.text if isinstance(name, Scalar) else ""
+        given = word(name)
         if name is not None and given.startswith("septum."):
             self._add(WRONG_VALUE, "names that start with `septum.` are Septum's own", name.span)
-        because = node.get("because")
         rule = Rule(
             id=given or f"{callers_text}->{targets_text}",
             callers=callers,
             targets=targets,
             operations=self._operations(node, targets),
-            because=because.text if isinstance(because, Scalar) else "",
+            because=word(node.get("because")),
             callers_text=callers_text,
             targets_text=targets_text,
+            when=self._when(node, targets),
             span=first(node),
         )
         return Written(rule, name.span if name is not None and given else None)
 
-    def _selector(self, node: Node | None) -> tuple[tuple[str, ...], str]:
-        """The workloads that are selected, by name, and the selector as it is written."""
-        words = _scalars(node)
-        self._repeated(words)
-        members = {name for word in words for name in self._members(word)}
-        return tuple(sorted(members)), ",".join(word.text for word in words)
+    def _selector(self, node: Node | None, named: _Named) -> tuple[tuple[str, ...], str]:
+        """Those who are selected, by name, and the selector as it is written. `named` reads a plain name."""
+        written = words(node)
+        self._repeated(written)
+        members = {name for one in written for name in self._members(one, named)}
+        return tuple(sorted(members)), ",".join(one.text for one in written)
 
-    def _members(self, word: Scalar) -> tuple[str, ...]:
-        kind, colon, name = word.text.partition(":")
+    def _members(self, written: Scalar, named: _Named) -> tuple[str, ...]:
+        kind, colon, name = written.text.partition(":")
         if not colon:
-            return self._workload(word)
+            return named(written)
         if kind != "segment":
             help = "name a workload, or write `segment:NAME`"
-            self._add(WRONG_VALUE, f"`{kind}:` is not a selector", word.span, help=help)
+            self._add(WRONG_VALUE, f"`{kind}:` is not a selector", written.span, help=help)
             return ()
         if name not in self._segments:
-            diagnostic = unknown_name("segment", name, word.span, self._spans_of_segments)
+            diagnostic = unknown_name("segment", name, written.span, self._spans_of_segments)
             if name in self.mesh.workloads:
                 diagnostic = replace(diagnostic, help=f"did you mean the workload `{name}`?")
             self.diagnostics.append(diagnostic)
             return ()
         return self._segments[name]
 
-    def _workload(self, word: Scalar) -> tuple[str, ...]:
-        if word.text in self.mesh.workloads:
-            return (word.text,)
-        if word.text:
-            diagnostic = unknown_name("workload", word.text, word.span, self._spans_of_workloads)
-            if word.text in self.mesh.segments:
-                diagnostic = replace(diagnostic, help=f"did you mean `segment:{word.text}`?")
-            self.diagnostics.append(diagnostic)
+    def _caller(self, written: Scalar) -> tuple[str, ...]:
+        if written.text in self.mesh.workloads:
+            return (written.text,)
+        if written.text in self.mesh.targets:
+            message = f"`{written.text}` is a place outside, and nobody there calls anyone here"
+            help = "a rule is from a workload; what comes from outside comes through one"
+            self._add(NOT_A_CALLER, message, written.span, help=help)
+        else:
+            self._unknown("workload", written, self._spans_of_workloads)
         return ()
+
+    def _target(self, written: Scalar) -> tuple[str, ...]:
+        if written.text in self.mesh.targets:
+            return (written.text,)
+        kind = "workload or place outside" if self.mesh.external else "workload"
+        self._unknown(kind, written, self._spans_of_targets)
+        return ()
+
+    def _unknown(self, kind: str, written: Scalar, known: dict[str, Span | None]) -> None:
+        if written.text:
+            diagnostic = unknown_name(kind, written.text, written.span, known)
+            if written.text in self.mesh.segments:
+                diagnostic = replace(diagnostic, help=f"did you mean `segment:{written.text}`?")
+            self.diagnostics.append(diagnostic)
+
+    def _when(self, node: Mapping, targets: tuple[str, ...]) -> When | None:
+        stated = next(((key, value) for key, value in node.entries if key.text == "when"), None)
+        if stated is None:
+            return None
+        key, value = stated
+        # A rule about an empty segment opens sessions, unless it names operations.
+        sessions = [name for name in targets if self.mesh.targets[name].protocol is Protocol.TCP]
+        if sessions or not (targets or node.get("http") or node.get("grpc")):
+            message = "a TCP session carries no token, so no condition on one can hold"
+            self._add(PROTOCOL, message, key.span, help="leave `when` out, or put it on `http:` or `grpc:` operations")
+        when, found = read_when(value, self.mesh)
+        self.diagnostics += found
+        return when
 
     def _operations(self, node: Mapping, targets: tuple[str, ...]) -> tuple[HttpPattern, ...] | None:
         stated = {key.text: (key, value) for key, value in node.entries if key.text in _PARSERS}
@@ -109,7 +142,7 @@ class RulesReader:
 
     def _protocols(self, stated: list[Scalar], targets: tuple[str, ...], to: Node) -> None:
         for name in targets:
-            protocol = self.mesh.workloads[name].protocol
+            protocol = self.mesh.targets[name].protocol
             if not stated and protocol is not Protocol.TCP:
                 message = f"`{name}` speaks {protocol}, and the rule names no `{protocol}:` operation"
                 help = f"to allow every operation, write {_EVERYTHING[protocol]}"
@@ -121,23 +154,18 @@ class RulesReader:
                     )
 
     def _patterns(self, key: str, node: Node) -> Iterator[HttpPattern]:
-        words = _scalars(node)
-        self._repeated(words)
-        for word in words:
+        written = words(node)
+        self._repeated(written)
+        for one in written:
             try:
-                yield _PARSERS[key][1](word.text)
+                yield _PARSERS[key][1](one.text)
             except PatternError as error:
-                if word.text:
-                    span = part(word, error.offset, error.length)
-                    self._add(PATTERN, error.message, span, help=_split_by_yaml(word) or error.help)
+                if one.text:
+                    span = part(one, error.offset, error.length)
+                    self._add(PATTERN, error.message, span, help=_split_by_yaml(one) or error.help)
 
-    def _repeated(self, words: tuple[Scalar, ...]) -> None:
-        seen: set[str] = set()
-        for word in words:
-            if word.text in seen:
-                message = f"`{word.text}` is written twice"
-                self.diagnostics.append(Diagnostic(REPEATED, message, word.span, severity=Severity.WARNING))
-            seen.add(word.text)
+    def _repeated(self, written: tuple[Scalar, ...]) -> None:
+        self.diagnostics += repeated(written, lambda one: one.text)
 
     def _add(self, code: str, message: str, span: Span, label: str = "", help: str = "") -> None:
         self.diagnostics.append(Diagnostic(code, message, span, label, help))
@@ -154,11 +182,9 @@ class RulesReader:
     def _spans_of_workloads(self) -> dict[str, Span | None]:
         return {name: workload.span for name, workload in self.mesh.workloads.items()}
 
-
-def _scalars(node: Node | None) -> tuple[Scalar, ...]:
-    """The words of a list, or the one word that stands for a list of one. The shape check has said what is neither."""
-    items = node.items if isinstance(node, Sequence) else (node,)
-    return tuple(item for item in items if isinstance(item, Scalar))
+    @cached_property
+    def _spans_of_targets(self) -> dict[str, Span | None]:
+        return {name: target.span for name, target in self.mesh.targets.items()}
 
 
 def _instead(key: Scalar, protocol: Protocol) -> str:
@@ -167,9 +193,9 @@ def _instead(key: Scalar, protocol: Protocol) -> str:
     return f"write `{protocol}:` operations for it, in a rule of its own"
 
 
-def _split_by_yaml(word: Scalar) -> str:
+def _split_by_yaml(written: Scalar) -> str:
     """The help for `[GET,HEAD /x]`, of which YAML makes two items."""
-    return "quote the entry: a comma in a [list] ends an item" if word.plain and word.text in METHODS else ""
+    return "quote the entry: a comma in a [list] ends an item" if written.plain and written.text in METHODS else ""
 
 
 def _on_a_line(node: Node) -> Span:

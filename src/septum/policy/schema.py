@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, assert_never
 
-from septum.policy.shape import MESH, POLICY, Flag, Keys, Many, Named, Number, Shape, Text
+from septum.policy.shape import MESH, POLICY, Either, Flag, Keys, Many, Named, Number, Shape, Text, Value
 
 KINDS = {"mesh": MESH, "policy": POLICY}
 
@@ -27,8 +27,14 @@ def _of(shape: Shape) -> dict[str, Any]:
             return described | {"type": "boolean"}
         case Number(least=least, most=most):
             return described | {"type": "integer", "minimum": least, "maximum": most}
-        case Named(of=of):
-            return described | {"type": "object", "additionalProperties": _of(of)}
+        case Value():
+            return described | {"type": ["string", "integer", "boolean"]}
+        case Named(of=of, required=required):
+            body: dict[str, Any] = {"type": "object", "additionalProperties": _of(of)}
+            return described | body | ({"required": list(required)} if required else {})
+        case Either(value=value, one_of=one_of):
+            one = _of(one_of) | {"minProperties": 1, "maxProperties": 1}
+            return described | {"oneOf": [_of(value), one]}
         case Many():
             return described | _many(shape)
         case Keys(keys=keys, required=required):

@@ -50,6 +50,13 @@ class Number:
 
 
 @dataclass(frozen=True, slots=True)
+class Value:
+    """A text, a whole number, or `true` or `false`: the one place where the type of what is written counts."""
+
+    doc: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Many:
     """A list; with `or_one`, a single item may stand for a list of one. `empty` says why it may not be empty, if so."""
 
@@ -57,14 +64,26 @@ class Many:
     doc: str = ""
     or_one: bool = False
     empty: str = ""
+    of_what: str = "the rule"
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A mapping from names that the author chooses."""
+    """A mapping from names that the author chooses, but for those that are `required`."""
 
     of: Shape
     doc: str = ""
+    required: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Either:
+    """A single value, or a mapping with exactly one of the keys of `one_of`; `instead` is for who writes a list."""
+
+    value: Value
+    one_of: Keys
+    doc: str = ""
+    instead: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +100,7 @@ class Keys:
     noun: str = ""
 
 
-Shape = Text | Flag | Number | Many | Named | Keys
+Shape = Text | Flag | Number | Value | Many | Named | Either | Keys
 
 _NAME = Pattern(
     "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", "a name", "lower-case letters, digits and inner dashes, at most 63 characters"
@@ -101,6 +120,7 @@ _DURATION = Text(
     or_zero=True,
 )
 _ADDRESS = Text("IP:PORT", example="127.0.0.1:9101")
+_MODES = ("observe", "enforce")
 _RULE_NAME = Pattern(
     "[A-Za-z0-9][A-Za-z0-9._-]*", "a rule's name", "letters, digits, `.`, `_` and `-`, beginning with a letter or digit"
 )
@@ -116,7 +136,8 @@ WORKLOAD = Keys(
         "websocket": Flag("whether WebSocket upgrades reach it; off by default"),
         "path_parameters": Flag("whether it takes `;` in paths; otherwise such requests are denied"),
         "ignore_case": Flag("whether it treats paths that differ in case alike; patterns then do so too"),
-        "mode": Text("its own mode, over that of its segment", choices=("observe", "enforce")),
+        "mode": Text("its own mode, over that of its segment", choices=_MODES),
+        "node": Text("the node that fronts it, in a mesh that lists nodes"),
         "outbound": Text("where its own outbound listener opens, as IP:PORT; chosen and kept by Septum otherwise"),
         "dials": Named(_ADDRESS, "TCP workload → the raw TCP address at which this workload finds it"),
         "timeouts": Keys(
@@ -135,6 +156,46 @@ WORKLOAD = Keys(
     doc="a service",
 )
 
+NODE = Keys(
+    {"inbound": Text("where it takes calls from other nodes, as IP:PORT", example="10.0.0.11:7443")},
+    required=("inbound",),
+    doc="one Envoy and its agent, in front of the workloads that name it",
+)
+
+ISSUER = Keys(
+    {
+        "issuer": Text("the `iss` claim of its tokens", example="https://login.shop.test"),
+        "audiences": Many(
+            Text("an `aud` claim"),
+            "a token is taken only with one of these",
+            empty="the list is empty, so no token would be taken",
+            of_what="the issuer",
+        ),
+        "jwks": Text("its public keys (RFC 7517): a file below `files/`, or a URL", example="files/login.json"),
+    },
+    required=("issuer", "audiences", "jwks"),
+    doc="who signs end users' tokens",
+)
+
+EXTERNAL = Keys(
+    {
+        "host": Text("a DNS name or an IP address", example="api.partner.test"),
+        "port": Number("80 for http, 443 for TLS; needed for tcp", most=65535),
+        "protocol": Text(
+            "http (each request is decided), tls (a session whose SNI is the host) or tcp",
+            choices=("http", "tls", "tcp"),
+        ),
+        "originate_tls": Flag("whether the proxy speaks TLS to it; callers speak plain HTTP to the proxy"),
+        "ca": Text(
+            "certificates of those who may sign its certificate (PEM, below `files/`); the system's otherwise",
+            example="files/partner.pem",
+        ),
+        "mode": Text("observe or enforce; enforced by default", choices=_MODES),
+    },
+    required=("host", "protocol"),
+    doc="a place outside the mesh",
+)
+
 MESH = Keys(
     {
         "mesh": Text("the name of the mesh", pattern=_NAME, example="shop"),
@@ -145,10 +206,43 @@ MESH = Keys(
             Text("a segment"),
             "the segments whose denials are carried out; the others are observed. Left out: all are enforced",
         ),
+        "nodes": Named(NODE, "node → where other nodes find it. Left out: one node fronts everything"),
+        "issuers": Named(ISSUER, "name → who signs end users' tokens, on which rules may put conditions"),
+        "external": Named(EXTERNAL, "name → a place outside that rules may open"),
     },
     required=("mesh", "trust_domain", "segments", "workloads"),
     doc="septum.yaml: what exists",
     noun="the mesh",
+)
+
+_VALUE = Value("text, a whole number, `true` or `false`; quote it to make it text")
+
+TEST = Either(
+    _VALUE,
+    Keys(
+        {
+            "equals": Value("the claim is this, of the same type"),
+            "any_of": Many(
+                _VALUE, "the claim is one of these", empty="the list is empty, so no token passes", of_what="the test"
+            ),
+            "contains": Value("the claim is a list that holds this"),
+            "scope": Text(
+                "the claim is words between spaces, and this is one of them",
+                # RFC 6749, 3.3: what a scope token is made of.
+                pattern=Pattern(r"[!#-\[\]-~]+", "one word of a scope", "one word, without spaces and quotes"),
+                example="orders:refund",
+            ),
+        },
+        noun="a test",
+    ),
+    "what a claim has to be",
+    instead="where one of several values will do, write {any_of: [...]}",
+)
+
+WHEN = Keys(
+    {"claims": Named(TEST, "top-level claim of the token → what it has to be; `iss` among them", required=("iss",))},
+    required=("claims",),
+    doc="what the end user's token has to say",
 )
 
 _NOBODY = "the list is empty, so the rule is about nobody"
@@ -158,7 +252,7 @@ RULE = Keys(
     {
         "name": Text("the rule's name, in records and messages; unique in the mesh", pattern=_RULE_NAME),
         "from": Many(Text("a workload, or `segment:NAME`"), "who may call", or_one=True, empty=_NOBODY),
-        "to": Many(Text("a workload, or `segment:NAME`"), "whom", or_one=True, empty=_NOBODY),
+        "to": Many(Text("a workload, a place outside, or `segment:NAME`"), "whom", or_one=True, empty=_NOBODY),
         "http": Many(
             Text("METHODS PATH", example="GET,HEAD /catalog/**"),
             "operations of HTTP workloads",
@@ -171,11 +265,11 @@ RULE = Keys(
             or_one=True,
             empty=_NOTHING,
         ),
+        "when": WHEN,
         "because": Text("why the rule is there"),
     },
     required=("from", "to"),
     later={
-        "when": "conditions on an end user's claims",
         "until": "rules that expire",
         "from_time": "rules that begin later",
     },

@@ -83,6 +83,33 @@ def read(file: str, content: bytes) -> Source:
     return _parsed(file, text) if isinstance(text, str) else Source(None, text)
 
 
+def child(node: Node | None, key: str) -> Node | None:
+    """The value under a key, where the node is a mapping that has it."""
+    return node.get(key) if isinstance(node, Mapping) else None
+
+
+def children(node: Node | None, key: str) -> tuple[tuple[Scalar, Node], ...]:
+    """The entries of the mapping under a key; none where there is no such mapping."""
+    value = child(node, key)
+    return value.entries if isinstance(value, Mapping) else ()
+
+
+def word(node: Node | None) -> str:
+    """The text of a scalar; empty where there is none."""
+    return node.text if isinstance(node, Scalar) else ""
+
+
+def words(node: Node | None) -> tuple[Scalar, ...]:
+    """The scalars of a list, or the one that stands for a list of one."""
+    items = node.items if isinstance(node, Sequence) else (node,)
+    return tuple(item for item in items if isinstance(item, Scalar))
+
+
+def key_span(root: Mapping, key: str) -> Span:
+    """Where a key stands, or the mapping that lacks it."""
+    return next((name.span for name, _ in root.entries if name.text == key), root.span)
+
+
 def first(node: Node) -> Span:
     """A span that fits on a line: the scalar itself, a mapping's first key, or the first character of a list."""
     if isinstance(node, Scalar):

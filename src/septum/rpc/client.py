@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import grpc
+import msgspec
 
-from septum.rpc.messages import NODE_KEY, PROTOCOL, PROTOCOL_KEY, SERVICE, Message, decode, encode
+from septum.rpc.messages import NODE_KEY, PROTOCOL, PROTOCOL_KEY, SERVICE, decode, encode
 
 _OPTIONS = (
     ("grpc.max_receive_message_length", -1),
@@ -22,7 +23,7 @@ _OPTIONS = (
 )
 _AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 
-M = TypeVar("M", bound=Message)
+M = TypeVar("M", bound=msgspec.Struct)
 
 
 class ControlUnavailable(Exception):
@@ -66,7 +67,7 @@ class Calls:
         self._channel = channel
         self._metadata = ((NODE_KEY, node), (PROTOCOL_KEY, str(PROTOCOL)))
 
-    async def call(self, method: str, message: Message, kind: type[M], timeout: float = 10.0) -> M:
+    async def call(self, method: str, message: msgspec.Struct, kind: type[M], timeout: float = 10.0) -> M:
         """One call. Raises ControlUnavailable or ControlRefuses."""
         ask = self._channel.unary_unary(f"/{SERVICE}/{method}")
         try:

@@ -19,6 +19,10 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     """One message. Unknown fields are ignored, missing ones have their defaults."""
 
 
+class Nothing(Message, frozen=True):
+    """A question that needs no words, or an answer that says only that it was done."""
+
+
 class Enrol(Message, frozen=True):
     """A node's first call, with a join token's certificate: the request for its own (PKCS#10, DER)."""
 

@@ -15,7 +15,7 @@ from typing import Any
 import grpc
 import msgspec
 
-from septum.rpc.messages import NODE_KEY, PROTOCOL, PROTOCOL_KEY, SERVICE, Message, decode, encode
+from septum.rpc.messages import NODE_KEY, PROTOCOL, PROTOCOL_KEY, SERVICE, decode, encode
 from septum.xds.fleet import Fleet
 from septum.xds.server import OPTIONS, handlers
 
@@ -40,7 +40,7 @@ class CallRefused(Exception):
         self.status = status
 
 
-Method = Callable[[Peer, Any], Awaitable[Message]]
+Method = Callable[[Peer, Any], Awaitable[msgspec.Struct]]
 # A PEM certificate to whom it names now; raises CallRefused, for one that was revoked or has ended among others.
 Recognise = Callable[[bytes], Peer]
 
@@ -50,7 +50,7 @@ class Operation:
     """One method of the service: the kinds of peer that may call it, and what it takes."""
 
     kinds: frozenset[str]
-    takes: type[Message]
+    takes: type[msgspec.Struct]
     method: Method
 
 
@@ -141,7 +141,7 @@ def _service(operations: Mapping[str, Operation], peers: _Peers) -> Any:
     return grpc.method_handlers_generic_handler(SERVICE, {name: handler(op) for name, op in operations.items()})
 
 
-async def _answered(operation: Operation, peers: _Peers, data: bytes, context: Any) -> Message:
+async def _answered(operation: Operation, peers: _Peers, data: bytes, context: Any) -> msgspec.Struct:
     spoken = dict(context.invocation_metadata() or ()).get(PROTOCOL_KEY, "")
     if spoken != str(PROTOCOL):
         text = f"this control plane speaks protocol {PROTOCOL}, the agent {spoken or 'none'}: install the same Septum"

@@ -6,15 +6,16 @@ from collections.abc import Iterable
 
 from septum.model.snapshot import Snapshot
 from septum.xds.order import Difference
-from septum.xds.types import Key, Refusal
+from septum.xds.types import ON_DEMAND, Key, Refusal
 
 
 class Book:
     """The accounts of one stream. Every entry costs the same, however large the snapshot is.
 
     Invariant: `held` has only what Envoy acknowledged on this stream, or said it kept when the stream began.
-    Invariant: once there is a snapshot, `unheld` has its resources that are not held at its version, and `surplus` the
-    resources that Envoy has or may have and the snapshot does not.
+    Invariant: once there is a snapshot, `unheld` has its resources that are not held at its version (of a type that is
+    served on demand: those that were sent), and `surplus` the resources that Envoy has or may have and the snapshot
+    does not.
     """
 
     def __init__(self) -> None:
@@ -63,12 +64,16 @@ class Book:
             self.sent[key] = version
         self._judge([key])
 
-    def acknowledge(self, key: Key, version: str | None) -> None:
-        """Envoy took this version, or the removal if None."""
-        if version is None:
-            self.held.pop(key, None)
-        elif key in self.sent:
+    def acknowledge(self, key: Key, version: str | None, *, last: bool = True) -> None:
+        """Envoy took this version, or the removal if None.
+
+        When it is not the `last` that was sent under the name, what is held is known again once that is answered: an
+        agent answers for an Envoy that may never have seen what was in between.
+        """
+        if last and version is not None and key in self.sent:
             self.held[key] = version
+        else:
+            self.held.pop(key, None)
         self.rejected.pop(key, None)
         self.held_version = None
         self._judge([key])
@@ -109,7 +114,8 @@ class Book:
             return
         for key in keys:
             wanted = self.wanted(key)
-            _put(self.unheld, key, wanted is not None and self.held.get(key) != wanted)
+            due = key in self.sent or key[0] not in ON_DEMAND
+            _put(self.unheld, key, due and wanted is not None and self.held.get(key) != wanted)
             _put(self.surplus, key, wanted is None and key in self.sent)
 
 

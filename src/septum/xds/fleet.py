@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, assert_never
 
@@ -52,6 +52,9 @@ class Stream:
     session: Session
 
 
+# Called after each event of a node's stream, with what its session wanted done; it must neither block nor raise.
+Watch = Callable[[Session, Event, Sequence[Command]], None]
+
 # An outcome and when it came, by the fleet's clock.
 _Waiting = asyncio.Future[tuple[Outcome, float]]
 
@@ -70,9 +73,12 @@ class _Node:
 class Fleet:
     """The nodes by name. `tell` is called with everything that happens, and must neither block nor raise."""
 
-    def __init__(self, clock: Callable[[], float], tell: Callable[[Happening], None]) -> None:
+    def __init__(
+        self, clock: Callable[[], float], tell: Callable[[Happening], None], watch: Watch | None = None
+    ) -> None:
         self._clock = clock
         self._tell = tell
+        self._watch = watch
         self._nodes: dict[str, _Node] = {}
         self._differ = Differ()
 
@@ -164,12 +170,15 @@ class Fleet:
 
     def _deliver(self, known: _Node, stream: Stream, event: Event) -> None:
         before = stream.session.book.held_version
-        for command in stream.session.receive(event):
+        commands = stream.session.receive(event)
+        for command in commands:
             self._carry_out(stream, command)
         known.changed = self._clock()
         after = stream.session.book.held_version
         if after is not None and after != before:
             self._tell(Settled(stream.node, after))
+        if self._watch:
+            self._watch(stream.session, event, commands)
 
     def _carry_out(self, stream: Stream, command: Command) -> None:
         match command:

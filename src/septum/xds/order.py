@@ -10,8 +10,9 @@ from septum.xds.types import CLUSTER, ENDPOINT, EXTENSION, LISTENER, ROUTE, SCOP
 
 NOTHING = Snapshot("", {})
 
-_ORDER = (CLUSTER, ENDPOINT, SECRET, EXTENSION, LISTENER, ROUTE, SCOPE, MANIFEST)
-_RANK = {type_url: rank for rank, type_url in enumerate(_ORDER)}
+# Every type there is, in the order of `make_before_break`.
+TYPES = (CLUSTER, ENDPOINT, SECRET, EXTENSION, LISTENER, ROUTE, SCOPE, MANIFEST)
+_RANK = {type_url: rank for rank, type_url in enumerate(TYPES)}
 
 
 def make_before_break(type_urls: Iterable[str]) -> list[str]:

@@ -40,13 +40,24 @@ class Nack:
 
 
 @dataclass(frozen=True, slots=True)
+class Defer:
+    """An agent says that Envoy cannot have what is in this response while something else is refused.
+
+    No refusal: when Envoy has it after all, the agent asks for it by name.
+    """
+
+    type_url: str
+    nonce: str
+
+
+@dataclass(frozen=True, slots=True)
 class Published:
     """The node should hold this snapshot. What was refused before is tried again."""
 
     snapshot: Snapshot
 
 
-Event = Subscribe | Ack | Nack | Published
+Event = Subscribe | Ack | Nack | Defer | Published
 
 
 @dataclass(frozen=True, slots=True)

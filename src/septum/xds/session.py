@@ -18,7 +18,20 @@ from typing import assert_never
 from septum.model.snapshot import Resource, Snapshot
 from septum.xds.book import Book
 from septum.xds.order import NOTHING, Difference, difference, make_before_break
-from septum.xds.protocol import Absent, Ack, Command, Event, Held, Nack, Published, Rejected, Send, Stale, Subscribe
+from septum.xds.protocol import (
+    Absent,
+    Ack,
+    Command,
+    Defer,
+    Event,
+    Held,
+    Nack,
+    Published,
+    Rejected,
+    Send,
+    Stale,
+    Subscribe,
+)
 from septum.xds.types import ALL, EXCLUSIVE, WILDCARD, Key, Refusal
 
 
@@ -56,6 +69,8 @@ class Session:
         self._doubtful = tuple(doubtful)
         self._interests: dict[str, _Interest] = {}
         self._outstanding: dict[str, _Response] = {}
+        # The last response that names it, until that is answered.
+        self._on_the_way: dict[Key, str] = {}
         self._responses = 0
 
     @property
@@ -67,6 +82,14 @@ class Session:
     def quiet(self) -> bool:
         """Whether every response was answered."""
         return not self._outstanding
+
+    def awaits(self, key: Key) -> bool:
+        """Whether a resource or its removal was sent and not answered."""
+        return key in self._on_the_way
+
+    def asked_for(self, type_url: str) -> bool:
+        """Whether Envoy has said what it wants, and what it has, of a type."""
+        return type_url in self._interests
 
     @property
     def doubtful(self) -> list[Key]:
@@ -90,6 +113,8 @@ class Session:
                 commands = self._ack(type_url, nonce)
             case Nack(type_url, nonce, reason):
                 commands = self._nack(type_url, nonce, reason)
+            case Defer(type_url, nonce):
+                commands = self._nack(type_url, nonce, None)
             case _:
                 assert_never(event)
         return commands + self._afterwards()
@@ -166,16 +191,27 @@ class Session:
         if response is None:
             return [Stale(type_url, nonce)]
         for name, version in response.versions.items():
-            self.book.acknowledge((type_url, name), version)
+            key = (type_url, name)
+            self.book.acknowledge(key, version, last=self._arrived(key, nonce))
         return [Held(type_url, response.versions)] if response.versions else []
 
-    def _nack(self, type_url: str, nonce: str, reason: str) -> list[Command]:
+    def _arrived(self, key: Key, nonce: str) -> bool:
+        """Take note of an answer; whether it is to the last that was sent under the name."""
+        last = self._on_the_way.get(key) == nonce
+        if last:
+            del self._on_the_way[key]
+        return last
+
+    def _nack(self, type_url: str, nonce: str, reason: str | None) -> list[Command]:
+        """A response was refused, or deferred if there is no reason."""
         response = self._outstanding.pop(nonce, None)
         if response is None:
             return [Stale(type_url, nonce)]
         for name, version in response.versions.items():
+            self._arrived((type_url, name), nonce)
             self.book.doubt((type_url, name), version)
-        return self._once_more(response) or self._refuse(response, reason)
+        again = self._once_more(response)
+        return again if again or reason is None else self._refuse(response, reason)
 
     def _once_more(self, response: _Response) -> list[Command]:
         """Send what was refused in the way that finds out more, or clears a clash; nothing if there is no such way."""
@@ -220,5 +256,6 @@ class Session:
         versions = {resource.name: resource.version for resource in send.resources} | dict.fromkeys(send.removed)
         for name, version in versions.items():
             self.book.send((type_url, name), version)
+            self._on_the_way[type_url, name] = send.nonce
         self._outstanding[send.nonce] = _Response(type_url, versions)
         return send

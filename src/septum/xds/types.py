@@ -17,6 +17,8 @@ SCOPE = _PREFIX + "config.route.v3.ScopedRouteConfiguration"
 WILDCARD = frozenset({CLUSTER, LISTENER, SCOPE})
 # Two resources of these types can claim one thing (an address, a scope key), and nothing refers to them.
 EXCLUSIVE = frozenset({LISTENER, SCOPE})
+# Nothing is missing where nobody asks for one of these: a certificate is made before anything uses it.
+ON_DEMAND = frozenset({SECRET})
 
 ALL = "*"
 

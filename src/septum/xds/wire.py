@@ -12,11 +12,14 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import DecodeError
 
 from septum.model.snapshot import Resource
-from septum.xds.protocol import Ack, Event, Nack, Send, Subscribe
+from septum.xds.protocol import Ack, Defer, Event, Nack, Send, Subscribe
+
+# What the code of a refusal's `google.rpc.Status` says for `Defer`. No code of gRPC's own (0 to 16), so no Envoy's.
+DEFERRED = 1000
 
 
 class WireError(Exception):
-    """Bytes that are not a delta discovery request."""
+    """Bytes that are not a message of delta discovery."""
 
 
 def read(data: bytes) -> Any:
@@ -30,7 +33,9 @@ def read(data: bytes) -> Any:
 def events(request: Any) -> Iterator[Event]:
     """What a request says: an answer, a change of interest, or both; the answer is about what came before."""
     type_url = request.type_url
-    if request.HasField("error_detail"):
+    if request.HasField("error_detail") and request.error_detail.code == DEFERRED:
+        yield Defer(type_url, request.response_nonce)
+    elif request.HasField("error_detail"):
         yield Nack(type_url, request.response_nonce, request.error_detail.message.strip())
     elif request.response_nonce:
         yield Ack(type_url, request.response_nonce)

@@ -8,15 +8,16 @@ import pytest
 
 from fakes.decision_log import denied, line, recorder
 from septum.audit.line import Line, read_line
+from septum.audit.parcel import Position
 from septum.audit.query import Filter, Reader
-from septum.audit.store import Mark, Store
+from septum.audit.store import Store
 from septum.model.record import Record
 
 
 def record(raw: bytes) -> Record:
     read = read_line(raw)
     assert isinstance(read, Line)
-    return recorder().record(read)
+    return recorder().record(read, "n1")
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def store(tmp_path: Path) -> Store:
         line(t="30.0", id="c", mode="observe", ep="septum.observe", sr="denied", path="/admin/50%"),
         denied(t="40.0", id="d", caller="spiffe://shop.test/ledger", target="payments", code=404),
     ]
-    store.write([record(raw) for raw in lines], Mark(), {})
+    store.write("n1", [record(raw) for raw in lines], Position(), {})
     return store
 
 
@@ -66,7 +67,7 @@ def test_the_newest_come_oldest_first(tmp_path: Path, store: Store) -> None:
 def test_a_reader_sees_what_is_written_later(tmp_path: Path, store: Store) -> None:
     reader = Reader(tmp_path / "d.db")
     seen = reader.last()
-    store.write([record(line(id="e"))], Mark(), {})
+    store.write("n1", [record(line(id="e"))], Position(), {})
     assert [row.record.request_id for row in reader.after(seen, Filter())] == ["e"]
 
 

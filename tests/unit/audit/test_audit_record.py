@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -13,13 +14,15 @@ from septum.audit.explain import Explainer
 from septum.audit.line import Line, Unreadable, read_line, read_lines
 from septum.audit.parse import Recorder
 from septum.envoy.access_log import FIELDS
+from septum.model.claims import Contains, Equals, When
+from septum.model.mesh import Address, External, Node, Protocol
 from septum.model.record import Record
 
 
 def record(raw: bytes) -> Record:
     read = read_line(raw.rstrip(b"\n"))
     assert isinstance(read, Line), read
-    return recorder().record(read)
+    return recorder().record(read, "n1")
 
 
 def test_an_allowed_call_names_its_rule() -> None:
@@ -50,6 +53,8 @@ def test_an_allowed_call_names_its_rule() -> None:
         rule="customers-orders",
         nearest="",
         reason="",
+        jwt_issuer="",
+        jwt_subject="",
         policy_version="v" * 64,
         status=200,
         flags="",
@@ -159,10 +164,116 @@ def test_a_tunnel_that_failed_is_no_disagreement() -> None:
     assert (got.decision, got.rule, got.reason) == ("allow", "", "the tunnel into the proxy failed")
 
 
+def test_a_call_that_did_not_get_to_the_node_that_decides_is_a_denial_of_no_rule() -> None:
+    got = record(line(ep="septum.forward", code=503, flags="UF", details="upstream_reset", up="10.0.0.2:7443"))
+    assert (got.decision, got.would_be, got.rule, got.nearest) == ("deny", "deny", "", "")
+    assert (got.target, got.reason) == ("orders", "not delivered: UF, upstream_reset")
+    said = record(line(ep="septum.forward", flags="UF", tls="TLS_error:CERTIFICATE_VERIFY_FAILED"))
+    assert said.reason == "not delivered: UF, TLS_error:CERTIFICATE_VERIFY_FAILED"
+
+
+def test_a_request_to_another_host_than_its_connection_is_a_denial() -> None:
+    got = record(line(ep="septum.misdirected", target=None, authority="ledger", sni="orders.shop.test", code=421))
+    assert (got.decision, got.would_be, got.target, got.status) == ("deny", "deny", "ledger", 421)
+    assert got.reason == "misdirected: the request is to ledger, and its TLS connection to orders.shop.test"
+
+
+def test_a_connection_that_came_to_no_request_is_a_denial_of_nobody() -> None:
+    read = read_line(
+        b'{"t":"5.5","type":"Connection","node":"n1","run":"r","from":"10.0.0.9:4000","claimed":"spiffe://x.test/a",'
+        b'"sni":"orders.shop.test","tls":"TLS_error:CERTIFICATE_VERIFY_FAILED","ms":3}'
+    )
+    assert isinstance(read, Line)
+    got = recorder().record(read, "n1")
+    assert (got.decision, got.would_be, got.caller, got.target) == ("deny", "deny", "", "orders")
+    assert (got.protocol, got.method) == ("tcp", "connect")
+    assert got.reason == (
+        "the connection was turned away: TLS_error:CERTIFICATE_VERIFY_FAILED, from 10.0.0.9:4000, "
+        "which says that it is spiffe://x.test/a"
+    )
+
+
+STAFF = When((("iss", Equals("https://login.test")), ("groups", Contains("staff"))))
+
+
+def conditional(*lines: bytes) -> list[Record]:
+    """Records of a policy whose rule asks for a token of the staff."""
+    known = policy()
+    one = recorder(replace(known, rules=tuple(replace(rule, when=STAFF) for rule in known.rules)))
+    read = [read_line(raw) for raw in lines]
+    return [one.record(item, "n1") for item in read if isinstance(item, Line)]
+
+
+def test_the_issuer_and_the_subject_of_a_token_are_kept() -> None:
+    (got,) = conditional(line(iss="https://login.test", sub="alice"))
+    assert (got.jwt_issuer, got.jwt_subject, got.rule, got.reason) == (
+        "https://login.test", "alice", "customers-orders", "",
+    )  # fmt: skip
+
+
+def test_whether_a_token_had_what_a_rule_asks_is_not_on_record_and_so_no_disagreement() -> None:
+    reasons = [
+        got.reason
+        for got in conditional(
+            denied(method="GET"),
+            denied(method="GET", iss="https://login.test", sub="alice"),
+            denied(method="GET", iss="https://other.test", sub="alice"),
+            denied(method="DELETE", iss="https://login.test", sub="alice"),
+        )
+    ]
+    assert reasons == [
+        'token: there is no valid one, and its `iss` has to be "https://login.test"',
+        "token: it does not have what the rule asks of `groups`",
+        'token: its `iss` does not fit; it has to be "https://login.test"',
+        "method: it allows GET, not DELETE",
+    ]
+
+
+def test_a_rule_that_asks_for_nothing_but_the_issuer_may_have_held_or_not() -> None:
+    known, of_issuer = policy(), When((("iss", Equals("https://login.test")),))
+    one = recorder(replace(known, rules=tuple(replace(rule, when=of_issuer) for rule in known.rules)))
+    read = read_line(denied(method="GET", iss="https://login.test"))
+    assert isinstance(read, Line)
+    got = one.record(read, "n1")
+    assert (got.nearest, got.reason) == ("customers-orders", "token: it does not have what the rule asks of it")
+
+
+def test_an_allow_of_somebody_in_quarantine_is_a_disagreement() -> None:
+    read = read_line(line())
+    assert isinstance(read, Line)
+    for name in ("storefront", "orders"):
+        got = recorder(replace(policy(), quarantined=frozenset({name}))).record(read, "n1")
+        assert got.reason == f"septum: decide says deny, quarantine: {name} is quarantined"
+
+
+def test_a_place_outside_is_a_target_like_any_other() -> None:
+    known = policy()
+    outside = External("stripe", "api.stripe.test", 443, Protocol.HTTP)
+    rule = replace(known.rules[0], targets=("stripe",))
+    one = recorder(replace(known, mesh=replace(known.mesh, external={"stripe": outside}), rules=(rule,)))
+    read = [read_line(raw) for raw in (line(target="stripe"), denied(target="stripe"))]
+    reasons = [one.record(item, "n1").reason for item in read if isinstance(item, Line)]
+    assert reasons == ["", "method: it allows GET, not DELETE"]
+
+
+def test_an_address_is_looked_up_on_the_node_that_was_asked() -> None:
+    known = policy()
+    nodes = {name: Node(name, Address("10.0.0.1", 7443)) for name in ("n1", "n2")}
+    workloads = {
+        name: replace(workload, node="n2" if name == "orders" else "n1")
+        for name, workload in known.mesh.workloads.items()
+    }
+    one = recorder(replace(known, mesh=replace(known.mesh, nodes=nodes, workloads=workloads)))
+    at = str(known.mesh.workloads["orders"].at)
+    read = read_line(denied(target=None, authority=at, node=None))
+    assert isinstance(read, Line)
+    assert [one.record(read, node).target for node in ("n1", "n2")] == [at, "orders"]
+
+
 def test_without_the_policy_a_denial_says_so() -> None:
     read = read_line(denied())
     assert isinstance(read, Line)
-    got = Recorder("shop.test", Explainer(Always(None))).record(read)
+    got = Recorder("shop.test", Explainer(Always(None))).record(read, "n1")
     assert (got.policy_version, got.reason) == ("", "no rule allows it; the policy of that moment is not at hand")
 
 
@@ -173,7 +284,7 @@ def test_equal_denials_ask_the_policy_once(monkeypatch: pytest.MonkeyPatch) -> N
     for _ in range(3):
         read = read_line(denied())
         assert isinstance(read, Line)
-        one.record(read)
+        one.record(read, "n1")
     assert len(asked) == 1
 
 
@@ -181,9 +292,9 @@ def test_another_version_is_asked_again() -> None:
     policies = Always(policy("1" * 64))
     one, read = Recorder("shop.test", Explainer(policies)), read_line(denied())
     assert isinstance(read, Line)
-    first = one.record(read).policy_version
+    first = one.record(read, "n1").policy_version
     policies.policy = policy("2" * 64)
-    assert (first, one.record(read).policy_version) == ("1" * 64, "2" * 64)
+    assert (first, one.record(read, "n1").policy_version) == ("1" * 64, "2" * 64)
 
 
 @pytest.mark.parametrize(
@@ -199,6 +310,8 @@ def test_another_version_is_asked_again() -> None:
         b'{"t":"-"}',
         b'{"t":1,"code":99999999999999999999}',
         b'{"t":1,"code":-1}',
+        b'{"t":-1}',
+        b'{"t":1e300}',
         b'{"t":1,"id":"\\ud800"}',
         b'{"t":1,"path":"/a\xff"}',
         b'{"t":' + b"[" * 100_000,

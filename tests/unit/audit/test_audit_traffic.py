@@ -13,7 +13,7 @@ from septum.model.record import Record
 def record(raw: bytes) -> Record:
     read = read_line(raw)
     assert isinstance(read, Line)
-    return recorder().record(read)
+    return recorder().record(read, "n1")
 
 
 def only(traffic: Traffic, now: float) -> PathRow:

@@ -16,8 +16,9 @@ from click.testing import CliRunner, Result
 
 from fakes.decision_log import denied, line, recorder
 from septum.audit.line import Line, read_line
+from septum.audit.parcel import Position
 from septum.audit.schema import FILE
-from septum.audit.store import Mark, Store
+from septum.audit.store import Store
 from septum.cli.audit import command
 from septum.cli.moment import MOMENT
 from septum.cli.record_lines import Layout
@@ -27,7 +28,7 @@ from septum.model.record import Record
 def record(raw: bytes) -> Record:
     read = read_line(raw)
     assert isinstance(read, Line)
-    return recorder().record(read)
+    return recorder().record(read, "n1")
 
 
 FOLLOW = """
@@ -46,12 +47,23 @@ def mesh(tmp_path: Path) -> Path:
 
 def store(mesh: Path, *lines: bytes) -> Store:
     found = Store(mesh / ".septum" / "records" / FILE)
-    found.write([record(raw) for raw in lines], Mark(), {})
+    found.write("n1", [record(raw) for raw in lines], Position(), {})
     return found
 
 
 def audit(mesh: Path, *arguments: str) -> Result:
     return CliRunner().invoke(command, arguments, obj=mesh, standalone_mode=True)
+
+
+def test_the_end_user_is_shown_and_can_be_asked_for(mesh: Path) -> None:
+    store(mesh, line(iss="https://login.test", sub="alice"), line(), denied(iss="https://login.test", sub="bob"))
+    shown = audit(mesh, "--subject", "alice").stdout
+    assert shown.count("\n") == 1
+    assert "customers-orders [alice of https://login.test]" in shown
+    fields = [json.loads(raw) for raw in audit(mesh, "--json").stdout.splitlines()]
+    assert [(one["jwt_issuer"], one["jwt_subject"]) for one in fields] == [
+        ("https://login.test", "alice"), ("", ""), ("https://login.test", "bob"),
+    ]  # fmt: skip
 
 
 def test_no_records_yet_is_said_with_what_to_do(mesh: Path) -> None:
@@ -149,7 +161,7 @@ def test_follow_shows_what_comes_and_ends_cleanly_on_ctrl_c(mesh: Path) -> None:
     try:
         written = store(mesh, denied(path="/first"), line())
         assert "/first" in process.stdout.readline()
-        written.write([record(line()), record(denied(path="/second"))], Mark(), {})
+        written.write("n1", [record(line()), record(denied(path="/second"))], Position(), {})
         assert "/second" in process.stdout.readline()
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=20)

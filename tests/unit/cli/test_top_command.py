@@ -21,8 +21,9 @@ from rich.console import Console
 
 from fakes.decision_log import denied, line, recorder
 from septum.audit.line import Line, read_line
+from septum.audit.parcel import Position
 from septum.audit.schema import FILE
-from septum.audit.store import Mark, Store
+from septum.audit.store import Store
 from septum.audit.traffic import PathRow
 from septum.cli.top import command
 from septum.cli.traffic_table import Space, view
@@ -45,8 +46,8 @@ def mesh(tmp_path: Path) -> Path:
 
 def store(mesh: Path, *lines: bytes) -> None:
     read = [read_line(raw) for raw in lines]
-    records = [recorder().record(item) for item in read if isinstance(item, Line)]
-    Store(mesh / ".septum" / "records" / FILE).write(records, Mark(), {})
+    records = [recorder().record(item, "n1") for item in read if isinstance(item, Line)]
+    Store(mesh / ".septum" / "records" / FILE).write("n1", records, Position(), {})
 
 
 def some(mesh: Path) -> None:

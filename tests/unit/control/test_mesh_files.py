@@ -37,6 +37,39 @@ def test_the_mesh_and_the_policies_below_it_are_read(mesh: Path) -> None:
     }
 
 
+def test_the_files_that_settings_may_name_are_read_at_any_depth(mesh: Path) -> None:
+    (mesh / "files" / "keys" / "old").mkdir(parents=True)
+    (mesh / "files" / "partner.pem").write_bytes(b"\xff\x00")
+    (mesh / "files" / "keys" / "old" / "login.json").write_bytes(b"{}")
+    (mesh / "files" / "keys" / ".login.json.swp").write_bytes(b"")
+    (mesh / "files" / "login.json~").write_bytes(b"")
+    found = read_mesh_dir(mesh)
+    assert {path: content for path, content in found.items() if path.startswith("files/")} == {
+        "files/keys/old/login.json": b"{}",
+        "files/partner.pem": b"\xff\x00",
+    }
+    assert load(found).diagnostics == ()
+
+
+def test_what_cannot_be_read_below_files_is_an_error_where_it_is_named_alone(mesh: Path) -> None:
+    (mesh / "files").mkdir()
+    (mesh / "files" / "gone.json").symlink_to(mesh / "nothing")
+    os.mkfifo(mesh / "files" / "pipe")
+    (mesh / "files" / "loop").symlink_to(mesh / "policy")
+    found = read_mesh_dir(mesh)
+    assert all(isinstance(found[f"files/{name}"], OSError) for name in ("gone.json", "pipe", "loop"))
+    assert load(found).diagnostics == ()
+    issuers = "issuers: {login: {issuer: me, audiences: [shop], jwks: files/gone.json}}\n"
+    (mesh / "septum.yaml").write_text(meshes.SHOP + issuers)
+    [error] = load(read_mesh_dir(mesh)).diagnostics
+    assert (error.code, error.span.file) == ("SEP109", "septum.yaml")
+
+
+def test_a_mesh_whose_files_is_a_file_has_none(mesh: Path) -> None:
+    (mesh / "files").write_bytes(b"x")
+    assert load(read_mesh_dir(mesh)).diagnostics == ()
+
+
 def test_hidden_files_and_backups_are_left_alone(mesh: Path) -> None:
     (mesh / "policy" / ".git").mkdir()
     for name in (".git/a.yaml", ".#rules.yaml", "rules.yaml~", ".rules.yaml.swp", "#rules.yaml#", "rules.yaml.orig"):

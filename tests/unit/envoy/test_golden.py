@@ -16,7 +16,8 @@ from envoy.config.route.v3 import route_pb2, scoped_route_pb2
 from google.protobuf import json_format
 
 from septum.control.files import read_mesh_dir
-from septum.envoy.compile import CLUSTER, LISTENER, ROUTE, SCOPE, Compiler, Node
+from septum.envoy.compile import Compiler, Front
+from septum.model.resource_types import CLUSTER, LISTENER, ROUTE, SCOPE
 from septum.policy.load import load
 
 ROOT = Path(__file__).parents[3]
@@ -32,10 +33,10 @@ MESSAGES: dict[str, Any] = {
 def _readable() -> str:
     policy = load(read_mesh_dir(ROOT / "examples" / "shop")).policy
     assert policy is not None
-    snapshot = Compiler().compile(policy, Node("n", {}, "records/decisions.jsonl"))
+    snapshot = Compiler().compile(policy, Front("n", tuple(policy.mesh.workloads), {}, "records/decisions.jsonl"))
     shown = {
         f"{type_url.rpartition('.')[2]} {name}": json_format.MessageToDict(MESSAGES[type_url].FromString(resource.body))
-        for type_url, resources in snapshot.resources.items()
+        for type_url, resources in snapshot.for_envoy().resources.items()
         for name, resource in resources.items()
     }
     return json.dumps(shown, indent=1, sort_keys=True) + "\n"

@@ -16,9 +16,10 @@ from envoy.extensions.filters.network.tcp_proxy.v3.tcp_proxy_pb2 import TcpProxy
 from google.protobuf.any_pb2 import Any as AnyMessage
 
 from septum.envoy import names
-from septum.envoy.compile import LISTENER, ROUTE, Compiler, Node
+from septum.envoy.compile import Compiler, Front
 from septum.envoy.lint import LintError, consistent, lint
 from septum.envoy.wire import pack
+from septum.model.resource_types import LISTENER, ROUTE
 from septum.policy.load import load
 
 FILES = {
@@ -39,7 +40,12 @@ enforce: [core]
 def _resource(type_url: str, name: str) -> Any:
     policy = load(FILES).policy
     assert policy is not None
-    body = Compiler().compile(policy, Node("n", {}, "decisions.jsonl")).of(type_url)[name].body
+    body = (
+        Compiler()
+        .compile(policy, Front("n", tuple(policy.mesh.workloads), {}, "decisions.jsonl"))
+        .of(type_url)[name]
+        .body
+    )
     return (Listener if type_url == LISTENER else RouteConfiguration).FromString(body)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 import meshes
 from septum.model.diagnostic import Span
-from septum.model.mesh import Address, Mesh, Mode, Workload
+from septum.model.mesh import Address, External, Mesh, Mode, Workload
 from septum.model.spiffe import SpiffeId
 
 
@@ -81,6 +81,90 @@ def test_every_authority_of_a_workload_resolves_to_it(mesh: Mesh) -> None:
             assert mesh.resolve(authority) == workload.name
 
 
+WIDE = """\
+mesh: shop
+trust_domain: shop.test
+segments: {core: null}
+nodes: {alpha: {inbound: 10.0.0.11:7443}, beta: {inbound: 10.0.0.12:7443}}
+workloads:
+  web: {segment: core, at: 127.0.0.1:9101, protocol: http, node: alpha}
+  orders: {segment: core, at: 127.0.0.1:9101, protocol: http, node: beta}
+  ledger: {segment: core, at: 10.0.0.12:9104, protocol: tcp, node: beta}
+external:
+  partner: {host: api.partner.test, port: 8443, protocol: http, originate_tls: true}
+  weather: {host: 2001:db8::1, protocol: http}
+  bank: {host: bank.test, protocol: tls}
+  clock: {host: 192.0.2.7, port: 123, protocol: tcp}
+"""
+
+
+@pytest.fixture
+def wide() -> Mesh:
+    return meshes.policy(mesh=WIDE).mesh
+
+
+def test_targets_are_workloads_and_places_outside(wide: Mesh, mesh: Mesh) -> None:
+    assert list(wide.targets) == ["web", "orders", "ledger", "partner", "weather", "bank", "clock"]
+    assert wide.target("web") is wide.workloads["web"]
+    assert wide.target("bank") is (wide.external or {})["bank"]
+    assert wide.target("10.0.0.12") is None
+    assert list(mesh.targets) == list(mesh.workloads)
+
+
+def test_a_node_fronts_what_names_it_and_the_only_node_fronts_everything(wide: Mesh, mesh: Mesh) -> None:
+    assert wide.on("alpha") == ("web",)
+    assert wide.on("beta") == ("orders", "ledger")
+    assert wide.on("gamma") == wide.on("") == ()
+    assert mesh.on("whatever it is called") == mesh.on("") == tuple(mesh.workloads)
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("web", ["web", "web:80", "web:9101", "web.shop.test", "web.shop.test:80", "web.shop.test:9101"]),
+        ("partner", ["partner", "partner:80", "partner:8443", "api.partner.test", "api.partner.test:80",
+                     "api.partner.test:8443"]),
+        ("weather", ["weather", "weather:80", "[2001:db8::1]", "[2001:db8::1]:80"]),
+        ("bank", ["bank:443", "bank.test:443"]),
+        ("clock", ["clock:123", "192.0.2.7:123"]),
+    ],
+)  # fmt: skip
+def test_the_names_that_mean_the_same_on_every_node(wide: Mesh, target: str, expected: list[str]) -> None:
+    assert list(wide.names(wide.targets[target])) == expected
+    for node in ("alpha", "beta", "gamma", ""):
+        assert {wide.resolve(name, node) for name in expected} == {target}
+
+
+def test_an_address_means_what_is_there_on_the_node_that_is_asked(wide: Mesh) -> None:
+    for authority in ("127.0.0.1:9101", "localhost:9101"):
+        assert wide.resolve(authority, "alpha") == "web"
+        assert wide.resolve(authority, "beta") == "orders"
+        assert wide.resolve(authority) is None
+        assert wide.resolve(authority, "gamma") is None
+    assert wide.resolve("10.0.0.12:9104", "beta") == "ledger"
+    assert wide.resolve("10.0.0.12:9104", "alpha") is None
+    assert set(wide.authorities(wide.targets["orders"])) - set(wide.names(wide.targets["orders"])) == {
+        "127.0.0.1:9101", "localhost:9101",
+    }  # fmt: skip
+    assert list(wide.authorities(wide.targets["bank"])) == list(wide.names(wide.targets["bank"]))
+
+
+def test_in_a_mesh_of_one_node_its_name_plays_no_part(mesh: Mesh) -> None:
+    assert mesh.resolve("127.0.0.1:9102", "whatever it is called") == "orders"
+
+
+@pytest.mark.parametrize("authority", ["bank", "bank:80", "bank.test", "bank.test:80", "[2001:db8::1]:81", "clock:443"])
+def test_a_port_that_a_place_outside_does_not_have_is_not_the_place(wide: Mesh, authority: str) -> None:
+    assert wide.resolve(authority, "alpha") is None
+
+
+def test_a_place_outside_has_a_mode_of_its_own(wide: Mesh) -> None:
+    bank = wide.targets["bank"]
+    assert isinstance(bank, External)
+    assert wide.mode(bank) is Mode.ENFORCE
+    assert wide.mode(replace(bank, mode=Mode.OBSERVE)) is Mode.OBSERVE
+
+
 def test_where_something_stands_plays_no_part_in_what_it_is(mesh: Mesh) -> None:
     orders = mesh.workloads["orders"]
     moved = replace(orders, span=Span("elsewhere", 1, 1, 1, 1))
@@ -96,6 +180,7 @@ def test_all_that_a_workload_says_is_in_its_canonical_form(mesh: Mesh) -> None:
         replace(orders, websocket=True), replace(orders, path_parameters=True), replace(orders, ignore_case=True),
         replace(orders, mode=Mode.OBSERVE), replace(orders, outbound=Address("127.0.0.1", 1)),
         replace(orders, dials={"ledger": Address("127.0.0.1", 1)}), replace(orders, name="x"),
+        replace(orders, node="x"),
     ]  # fmt: skip
     assert len({workload.canonical for workload in (orders, *others)}) == len(others) + 1
 

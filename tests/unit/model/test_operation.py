@@ -193,3 +193,35 @@ def test_operations_are_shown_as_they_are_written() -> None:
     assert str(GrpcOperation("a.B", "C")) == "a.B/C"
     assert str(ConnectOperation()) == "connect"
     assert str(RefusedOperation("GET /a%2Fb", "why")) == "GET /a%2Fb"
+
+
+@pytest.mark.parametrize(
+    ("wide", "narrow", "expected"),
+    [
+        ("/a", "/a", True),
+        ("/a", "/A", False),
+        ("/a", "/a/", False),
+        ("/{x}", "/a", True),
+        ("/{x}", "/{y}", True),
+        ("/{x}", "/", False),
+        ("/{x}", "/a/b", False),
+        ("/a", "/{x}", False),
+        ("/**", "/", True),
+        ("/**", "/a/{x}/**", True),
+        ("/a/**", "/a", True),
+        ("/a/**", "/a/", True),
+        ("/a/**", "/ab", False),
+        ("/a/**", "/**", False),
+        ("/a/{x}/**", "/a/b/**", True),
+        ("/a/{x}/**", "/a/**", False),
+        ("/a/{x}", "/a/**", False),
+        ("/a/{x}/**", "/a/{y}", True),
+        ("/a/b/**", "/a/{x}/**", False),
+    ],
+)
+def test_what_one_pattern_covers_of_another(wide: str, narrow: str, expected: bool) -> None:
+    assert PathPattern.parse(wide).covers(PathPattern.parse(narrow)) is expected
+
+
+def test_case_counts_in_what_a_pattern_covers_where_it_counts() -> None:
+    assert PathPattern.parse("/A/**").covers(PathPattern.parse("/a/B"), ignore_case=True)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
+import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -19,17 +22,21 @@ pytestmark = pytest.mark.anyio
 
 
 @asynccontextmanager
-async def answering(state: Path, answer: bytes | None) -> AsyncIterator[list[bytes]]:
-    """An admin that gives one answer (None: it stays silent) and notes what it was asked."""
+async def answering(state: Path, answer: bytes | None, once: bool = True) -> AsyncIterator[list[bytes]]:
+    """An admin that gives one answer (None: it stays silent) and notes what it was asked; or the same one again."""
     asked: list[bytes] = []
     done = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked.append(await reader.readuntil(b"\r\n\r\n"))
-        if answer is None:
-            await done.wait()
-        else:
-            writer.write(answer)
+        with suppress(asyncio.IncompleteReadError):
+            while True:
+                asked.append(await reader.readuntil(b"\r\n\r\n"))
+                if answer is None:
+                    await done.wait()
+                else:
+                    writer.write(answer)
+                if once:
+                    break
         writer.close()
 
     directory = os.open(state, os.O_RDONLY)
@@ -96,10 +103,15 @@ async def test_nobody_there(tmp_path: Path) -> None:
     assert await admin.counter(tmp_path, "x") is None
 
 
+STATS = ("septum.decisions", "septum.decisions_more", "septxdecisions", "server.hot_restart_epoch", "server.live")
+
+
 async def test_a_counter(tmp_path: Path) -> None:
     async with answering(tmp_path, ok("septum.decisions_more: 9\nsepteddecisions: 8\nseptum.decisions: 42\n")) as asked:
         assert await admin.counter(tmp_path, "septum.decisions") == 42
-    assert b"filter=^septum[.]decisions$ " in asked[0]
+    (request,) = asked
+    pattern = unquote(request.split(b" ")[1].decode()).partition("filter=")[2]
+    assert [name for name in STATS if re.search(pattern, name)] == ["septum.decisions", "server.hot_restart_epoch"]
 
 
 async def test_a_counter_that_never_counted_is_zero(tmp_path: Path) -> None:
@@ -130,3 +142,55 @@ async def test_the_logs_are_opened_anew(tmp_path: Path) -> None:
     (tmp_path / "admin.sock").unlink(missing_ok=True)
     await writer.reopen()  # nobody there: Envoy opens the new file when it starts
     assert await writer.counted() is None
+
+
+async def test_a_line_goes_on_when_another_envoy_took_over_the_socket(tmp_path: Path) -> None:
+    async with answering(tmp_path, ok("server.hot_restart_epoch: 1\nseptum.decisions: 5\n"), once=False):
+        line = await admin.line(tmp_path)
+        (tmp_path / "admin.sock").unlink()
+        async with answering(tmp_path, ok("server.hot_restart_epoch: 2\n"), once=False):
+            assert await admin.read_counter(line, "septum.decisions") == admin.Counter(5, 1)
+            assert await admin.counter_of_epoch(tmp_path, "septum.decisions") == admin.Counter(0, 2)
+            line.close()
+            with pytest.raises(AdminError, match="does not answer"):
+                await line.request("GET", "/ready")
+
+
+async def test_connections_are_those_of_clients(tmp_path: Path) -> None:
+    names = ("127.0.0.1_80", "127.0.0.1_80.worker_0", "[__1]_80")
+    body = "".join(f"listener.{name}.downstream_cx_active: 2\n" for name in names)
+    async with answering(tmp_path, ok(body)) as asked:
+        line = await admin.line(tmp_path)
+        assert await admin.connections(line) == 4
+        line.close()
+    pattern = unquote(asked[0].split(b" ")[1].decode()).partition("filter=")[2]
+    others = ("listener.admin", "listener.envoy_internal_inside/front", "http.outbound")
+    assert [name for name in others if re.search(pattern, f"{name}.downstream_cx_active")] == []
+    assert re.search(pattern, "listener.[__1]_80.downstream_cx_active")
+
+
+async def test_the_one_that_is_leaving_opens_its_logs_anew_too(tmp_path: Path) -> None:
+    script = "import signal; signal.signal(signal.SIGUSR1, lambda *_: exit(7)); print(flush=True); signal.pause()"
+    leaving = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE)
+    assert leaving.stdout
+    await leaving.stdout.readline()
+    adopted.note(tmp_path, "envoy.leaving", leaving.pid, "run1")
+    async with answering(tmp_path, ok("OK\n")) as asked:
+        await admin.reopen_logs(tmp_path)
+    assert (len(asked), await leaving.wait()) == (1, 7)
+
+
+async def test_without_an_admin_the_logs_are_opened_anew_by_a_signal_to_one_that_handles_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = "import signal; signal.signal(signal.SIGUSR1, lambda *_: exit(7)); print(flush=True); signal.pause()"
+    envoy = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE)
+    assert envoy.stdout
+    await envoy.stdout.readline()
+    adopted.note(tmp_path, "envoy", envoy.pid, "run1")
+    with pytest.raises(AdminError):
+        await admin.reopen_logs(tmp_path)
+    assert envoy.returncode is None, "one that has just begun would die of the signal"
+    monkeypatch.setattr(admin, "_SETTLED", 0.0)
+    await admin.reopen_logs(tmp_path)
+    assert await envoy.wait() == 7

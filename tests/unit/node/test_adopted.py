@@ -72,3 +72,34 @@ async def test_its_end_is_waited_for(process: subprocess.Popen[bytes]) -> None:
         await waiting
     process.wait()
     await adopted.ended(process.pid)
+
+
+def test_its_place_in_a_lineage_is_remembered(tmp_path: Path, process: subprocess.Popen[bytes]) -> None:
+    adopted.note(tmp_path, "envoy", process.pid, "run1", 7, 2, 99.5)
+    noted = adopted.read(tmp_path, "envoy")
+    assert noted
+    assert (noted.pid, noted.run, noted.base, noted.epoch, noted.until) == (process.pid, "run1", 7, 2, 99.5)
+    adopted.forget(tmp_path, "envoy")
+    adopted.forget(tmp_path, "envoy")
+    assert adopted.read(tmp_path, "envoy") is None
+
+
+def test_a_note_of_an_earlier_version_is_read(tmp_path: Path, process: subprocess.Popen[bytes]) -> None:
+    adopted.note(tmp_path, "envoy", process.pid, "run1")
+    noted = json.loads((tmp_path / "envoy.pid").read_text())
+    (tmp_path / "envoy.pid").write_text(json.dumps({key: noted[key] for key in ("pid", "started", "run")}))
+    assert adopted.find(tmp_path, "envoy") == process.pid
+
+
+def test_the_counts_of_the_latest_runs_are_remembered(tmp_path: Path) -> None:
+    assert adopted.counts_of(tmp_path, "envoy") == {}
+    for number in range(20):
+        adopted.note_count(tmp_path, "envoy", f"run{number}", number)
+        adopted.note_count(tmp_path, "envoy", f"run{number}", 2 * number)
+    assert adopted.counts_of(tmp_path, "envoy") == {f"run{number}": 2 * number for number in range(4, 20)}
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"7", b'{"run": "x"}', b"\xff"])
+def test_damaged_counts_are_none(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "envoy.counts").write_bytes(content)
+    assert adopted.counts_of(tmp_path, "envoy") == {}

@@ -72,3 +72,10 @@ def test_no_path_of_the_command_line_is_absolute_but_the_binary() -> None:
     words = command(Path("/opt/envoy"), 2)
     assert [word for word in words if word.startswith("/")] == ["/opt/envoy"]
     assert words[words.index("--concurrency") + 1] == "2"
+
+
+def test_one_alone_shares_nothing_and_live_calls_outlast_a_change_by_three_seconds() -> None:
+    assert "--disable-hot-restart" in command(Path("/opt/envoy"), 2)
+    words = command(Path("/opt/envoy"), 2, alone=False)
+    assert "--disable-hot-restart" not in words
+    assert words[words.index("--drain-time-s") + 1] == "3"

@@ -14,7 +14,9 @@ import psutil
 import pytest
 
 from septum.node import adopted, child
-from septum.node.child import Child, Spec
+from septum.node.child import Child, Restarted
+from septum.node.process import Spec
+from septum.node.succession import Refused
 
 pytestmark = pytest.mark.anyio
 
@@ -203,3 +205,41 @@ async def test_one_that_was_taken_over_is_stopped_too(tmp_path: Path, told: Told
         await one.started()
         await one.stop()
     assert await process.wait() == -signal.SIGTERM
+
+
+async def test_a_wanted_restart_is_told_as_a_start_and_waits_for_nothing(
+    tmp_path: Path, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child, "PAUSES", (600.0,))
+    one = Child(spec(tmp_path, SLEEPS), told)
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        group.create_task(one.run())
+        before = await one.started()
+        done = await one.restart(spec(tmp_path, f"'another'; {SLEEPS}"))
+        assert isinstance(done, Restarted)
+        assert (done.old_pid, done.new_pid) == (before, one.pid)
+        assert "another" in psutil.Process(done.new_pid).cmdline()[2]
+        await one.stop()
+    assert [event for event, _ in told.events] == ["started", "started"]
+
+
+async def test_one_that_does_not_run_is_neither_restarted_nor_handed_over(tmp_path: Path, told: Told) -> None:
+    one = Child(spec(tmp_path, SLEEPS), told)
+    assert await one.restart(one.spec) == Refused("there is none at this moment")
+    assert await one.hand_over(one.spec) == Refused("no Envoy runs at this moment")
+
+
+async def test_one_without_a_lineage_is_not_handed_over(tmp_path: Path, told: Told) -> None:
+    """It was started by a version that knew of none."""
+    old = await asyncio.create_subprocess_exec(sys.executable, "-c", SLEEPS)
+    adopted.note(tmp_path, "it", old.pid, "run1")
+    one = Child(spec(tmp_path, SLEEPS, keeps_running=True), told)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(one.run())
+        await one.started()
+        refused = await one.hand_over(one.spec)
+        assert isinstance(refused, Refused)
+        assert "only a restart replaces it" in refused.reason
+        assert one.pid == old.pid
+        await one.stop()
+    await old.wait()

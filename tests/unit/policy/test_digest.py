@@ -6,6 +6,7 @@ import meshes
 from septum.model.policy import Policy
 from septum.policy.digest import slice_of
 from septum.policy.load import load
+from septum.policy.quarantine import quarantined
 
 RULES = meshes.SHOP_RULES
 
@@ -124,3 +125,89 @@ def test_a_slice_does_not_change_with_another_target_of_its_rules() -> None:
 )
 def test_a_slice_changes_with_what_its_target_takes(mesh: str, expected: set[str]) -> None:
     assert changed(meshes.policy(RULES, mesh)) == expected
+
+
+WIDE = (
+    meshes.SHOP.replace("http}", "http, node: alpha}")
+    .replace("/healthz}", "/healthz, node: alpha}")
+    .replace("grpc}", "grpc, node: beta}")
+    .replace("tcp}", "tcp, node: beta}")
+    + """\
+nodes: {alpha: {inbound: 10.0.0.11:7443}, beta: {inbound: 10.0.0.12:7443}}
+issuers: {login: {issuer: https://login.test, audiences: [shop], jwks: https://login.test/keys}}
+external: {bank: {host: bank.test, protocol: http}}
+"""
+)
+WIDE_RULES = RULES.replace("POST /orders]", "POST /orders]\n    when: {claims: {iss: https://login.test, level: 1}}")
+
+
+@pytest.mark.parametrize(
+    "mesh",
+    [
+        WIDE.replace("10.0.0.12:7443", "10.0.0.12:7444"),
+        WIDE.replace("tcp, node: beta", "tcp, node: alpha"),
+        WIDE.replace("[shop]", "[shop, desk]"),
+        WIDE.replace("login.test/keys", "login.test/other"),
+        WIDE.replace("host: bank.test", "host: bank2.test"),
+        WIDE.replace("protocol: http}}", "protocol: http, mode: observe}}"),
+        WIDE.replace("protocol: http}}", "protocol: http, port: 81}}"),
+        WIDE.replace("{bank: {host: bank.test, protocol: http}}", "{}"),
+        WIDE.replace("external: {bank: {host: bank.test, protocol: http}}\n", ""),
+    ],
+)
+def test_the_version_changes_with_nodes_issuers_and_places_outside(mesh: str) -> None:
+    assert mesh != WIDE
+    assert version(WIDE_RULES, mesh) != version(WIDE_RULES, WIDE)
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        WIDE_RULES.replace("level: 1", "level: '1'"),
+        WIDE_RULES.replace("level: 1", "level: true"),
+        WIDE_RULES.replace("level: 1", "level: {contains: 1}"),
+        WIDE_RULES.replace(", level: 1", ""),
+        RULES,
+    ],
+)
+def test_a_condition_is_part_of_the_version_and_of_the_slice(rules: str) -> None:
+    before, after = meshes.policy(WIDE_RULES, WIDE), meshes.policy(rules, WIDE)
+    assert before.version != after.version
+    assert before.rules != after.rules
+    differing = {name for name in before.mesh.targets if slice_of(before, name) != slice_of(after, name)}
+    assert differing == {"orders"}
+
+
+def test_how_a_condition_is_written_plays_no_part() -> None:
+    again = WIDE_RULES.replace(
+        "{iss: https://login.test, level: 1}", "{level: {equals: 1}, 'iss': 'https://login.test'}"
+    )
+    assert again != WIDE_RULES
+    assert meshes.policy(again, WIDE) == meshes.policy(WIDE_RULES, WIDE)
+
+
+def test_a_mesh_that_says_nothing_new_keeps_its_version() -> None:
+    """State that was stored by an earlier Septum names versions: they go on to mean what they meant."""
+    assert version() == "1a9a47fc729d69f670f7dcb890e5279e446f901dc5c528317c611c6bb30bc608"
+
+
+def shut(*names: str) -> set[str]:
+    """The targets whose slice a quarantine changes. Edge and core are observed."""
+    before = meshes.policy(RULES)
+    after = quarantined(before, names)
+    assert after.version != before.version
+    return {name for name in before.mesh.targets if slice_of(before, name) != slice_of(after, name)}
+
+
+def test_a_slice_changes_with_the_quarantine_of_its_target_and_of_those_who_could_call_it() -> None:
+    observed = {"storefront", "orders"}
+    assert shut("ledger") == {"ledger"} | observed
+    assert shut("orders") == {"orders", "ledger", "payments"} | observed
+    assert shut("storefront") == observed
+
+
+def test_a_quarantine_of_nobody_is_none() -> None:
+    policy = meshes.policy(RULES)
+    assert quarantined(policy, ["nobody"]) == quarantined(policy, []) == policy
+    assert quarantined(quarantined(policy, ["orders"]), ["nobody"]) == policy
+    assert quarantined(quarantined(policy, ["orders"]), ["ledger"]) == quarantined(policy, ["ledger"])

@@ -6,10 +6,14 @@ import re
 from pathlib import Path
 
 import meshes
-from septum.policy.shape import MESH, POLICY, RULE, WORKLOAD
+import strategies
+from septum.policy.load import load
+from septum.policy.shape import EXTERNAL, ISSUER, MESH, NODE, POLICY, RULE, TEST, WORKLOAD
+from septum.policy.shape import WHEN as WHEN_KEYS
 
 PAGE = (Path(__file__).parents[3] / "docs" / "policy.md").read_text(encoding="utf-8")
-MESH_EXAMPLE, RULES_EXAMPLE, *_ = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+MESH_EXAMPLE, NODES, ISSUERS, PLACES, RULES_EXAMPLE, WHEN, _ = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+HEAD = "mesh: shop\ntrust_domain: shop.test\nsegments: {core: null}\n"
 
 
 def test_the_examples_load_without_a_finding() -> None:
@@ -19,8 +23,37 @@ def test_the_examples_load_without_a_finding() -> None:
     assert [rule.id for rule in loaded.policy.rules] == ["customers-orders", "orders->ledger", "segment:core->payments"]
 
 
+def test_the_example_of_nodes_loads() -> None:
+    policy = meshes.policy(mesh=HEAD + NODES)
+    assert policy.mesh.on("alpha") == ("orders",)
+
+
+def test_the_examples_of_issuers_places_outside_and_conditions_load() -> None:
+    workloads = "".join(
+        f"  {name}: {{segment: core, at: 127.0.0.1:{port}, protocol: http}}\n"
+        for port, name in enumerate(("support-tool", "orders"), start=9101)
+    )
+    files = {
+        "septum.yaml": f"{HEAD}workloads:\n{workloads}{ISSUERS}{PLACES}",
+        "policy/a.yaml": WHEN,
+        "files/login.json": strategies.KEYS,
+        "files/partner.pem": strategies.CERTIFICATE,
+    }
+    assert load({path: text.encode() for path, text in files.items()}).diagnostics == ()
+
+
+def test_the_tests_of_claims_that_it_shows_are_tests() -> None:
+    written = re.findall(r"^\| (`[a-z]+: [^|]*`) \|", PAGE, re.MULTILINE)
+    assert len(written) == 4
+    for test in (one.strip("` ") for row in written for one in row.split(", or ")):
+        mesh = meshes.SHOP + ISSUERS.replace("files/login.json", "https://login.shop.test/keys")
+        when = f"{{claims: {{iss: https://login.shop.test, {test}}}}}"
+        rules = f"allow:\n  - {{from: storefront, to: orders, http: GET /, when: {when}}}\n"
+        assert meshes.read(rules, mesh).diagnostics == (), test
+
+
 def test_every_key_is_named() -> None:
-    for keys in (MESH, POLICY, RULE, WORKLOAD):
+    for keys in (MESH, POLICY, RULE, WORKLOAD, NODE, ISSUER, EXTERNAL, WHEN_KEYS, TEST.one_of):
         for key in (*keys.keys, *keys.later):
             assert re.search(rf"`{key}`|\b{key}:", PAGE), key
 

@@ -1,0 +1,1 @@
+"""The two processes that Septum starts, each built from its settings: nothing below knows all the parts of either."""

@@ -1,0 +1,195 @@
+"""What nodes ask of the control plane: to join, certificates, and what they report. Each is answered by who asks."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import structlog
+from cryptography.hazmat.primitives import serialization
+
+from septum.control.registry import Registry, Standing, TokenRefused
+from septum.identity.authority import Authority, AuthorityError
+from septum.identity.csr import requested_key
+from septum.identity.issuer import Issued
+from septum.identity.leaf import Leaf, read_leaf
+from septum.identity.names import Identity, JoinId, NodeId, WorkloadId, parse
+from septum.identity.pem import CertificateError
+from septum.model.mesh import Mesh
+from septum.model.spiffe import SpiffeId
+from septum.rpc.messages import Enrol, Enrolled, Orders, Renew, Report, Sign, Signed
+from septum.rpc.server import CallRefused, Operation, Peer
+
+_log = structlog.get_logger("septum.membership")
+NODE_LIFETIME, WORKLOAD_LIFETIME = 24 * 3600.0, 6 * 3600.0  # seconds
+# A report that is older than this says nothing about now.
+FRESH = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The last report of a node, and when it came (seconds since 1970)."""
+
+    report: Report
+    at: float
+
+
+class Membership:
+    """The operations for agents. `local` is the node of this machine, which needs no token; `mesh` is the one enforced.
+
+    `fronted` tells the workloads that a node may speak for.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        authority: Callable[[], Authority | None],
+        mesh: Callable[[], Mesh | None],
+        fronted: Callable[[str], frozenset[str]],
+        local: str,
+        clock: Callable[[], float],
+    ) -> None:
+        self._registry, self._authority, self._mesh = registry, authority, mesh
+        self._fronted, self._local, self._clock = fronted, local, clock
+        self.heard: dict[str, Heard] = {}
+        self._news = asyncio.Event()
+        # How many certificates were issued since this process started, by kind.
+        self.issued: dict[str, int] = {}
+
+    def operations(self) -> Mapping[str, Operation]:
+        """The operations by name, with who may ask for them."""
+        node, join = frozenset({"node"}), frozenset({"join"})
+        return {
+            "Enrol": Operation(join, Enrol, self.enrol),
+            "Renew": Operation(node, Renew, self.renew),
+            "Sign": Operation(node, Sign, self.sign),
+            "Report": Operation(node, Report, self.report),
+        }
+
+    def recognise(self, certificate: bytes) -> Peer:
+        """Who a certificate names now. TLS has checked its chain; this is what TLS does not know."""
+        leaf, identity = _read(certificate, self._trust_domain())
+        if self._clock() > leaf.not_after:
+            raise CallRefused("the certificate has ended; join again with a new token")
+        match identity:
+            case JoinId(id=id):
+                return Peer("join", id, certificate)
+            case NodeId(name=name):
+                member = self._registry.members().get(name)
+                if member is None or member.standing is Standing.REMOVED:
+                    raise CallRefused(f"node {name} was removed from the mesh; join again with a new token")
+                if leaf.serial not in self._registry.certificates(name):
+                    raise CallRefused(f"this certificate of node {name} is not valid any more")
+                return Peer("node", name, certificate)
+            case _:
+                raise CallRefused(f"{leaf.uri} is not a node")
+
+    async def enrol(self, peer: Peer, request: Enrol) -> Enrolled:
+        """A node's first certificate, for its join token."""
+        key = _key_of(request.csr)
+        try:
+            token = self._registry.redeem(peer.name, key, self._clock())
+        except TokenRefused as refused:
+            _log.error("a join token was refused", token=peer.name, reason=str(refused))
+            raise CallRefused(str(refused)) from refused
+        authority, mesh = self._signer(), self._known_mesh()
+        issued = self._issue(
+            authority, request.csr, NodeId(authority.trust_domain, token.node), token.node, NODE_LIFETIME
+        )
+        _log.info("a node joined", node=token.node, workloads=sorted(token.workloads))
+        roots = authority.bundle(self._clock()).roots_pem
+        return Enrolled(token.node, mesh.name, mesh.trust_domain, issued.chain_pem, roots)
+
+    async def renew(self, peer: Peer, request: Renew) -> Signed:
+        """The next certificate of a node."""
+        authority = self._signer()
+        issued = self._issue(
+            authority, request.csr, NodeId(authority.trust_domain, peer.name), peer.name, NODE_LIFETIME
+        )
+        return Signed(issued.chain_pem, authority.bundle(self._clock()).roots_pem)
+
+    async def sign(self, peer: Peer, request: Sign) -> Signed:
+        """The certificate of a workload that the node fronts; of no other one."""
+        if request.workload not in self._fronted(peer.name):
+            _log.error("a node asked for a certificate that is not its own", node=peer.name, workload=request.workload)
+            raise CallRefused(f"node {peer.name} does not front {request.workload}")
+        authority = self._signer()
+        identity = WorkloadId(SpiffeId(authority.trust_domain, request.workload))
+        issued = self._issue(authority, request.csr, identity, peer.name, WORKLOAD_LIFETIME)
+        return Signed(issued.chain_pem, authority.bundle(self._clock()).roots_pem)
+
+    async def report(self, peer: Peer, report: Report) -> Orders:
+        """Take note of how a node is; the answer is what is wanted of it."""
+        self.heard[peer.name] = Heard(report, self._clock())
+        self._news.set()
+        self._news = asyncio.Event()
+        member, authority = self._registry.members().get(peer.name), self._authority()
+        drain = member is not None and member.standing is Standing.DRAINING
+        if authority is None:
+            return Orders(drain=drain)
+        roots = authority.bundle(self._clock()).roots_pem
+        new = roots if report.roots and report.roots != digest_of(roots) else b""
+        return Orders(drain=drain, issuer=authority.issuer, roots=new)
+
+    async def until(self, condition: Callable[[], bool], patience: float) -> bool:
+        """Wait until what nodes report makes a condition true, `patience` seconds at most; whether it did."""
+        try:
+            async with asyncio.timeout(patience):
+                while not condition():
+                    await self._news.wait()
+        except TimeoutError:
+            return condition()
+        return True
+
+    def _issue(self, authority: Authority, csr: bytes, identity: Identity, node: str, lifetime: float) -> Issued:
+        try:
+            issued = authority.issue(csr, identity, lifetime, self._clock())
+        except (CertificateError, AuthorityError) as error:
+            raise CallRefused(str(error)) from error
+        self._registry.note_certificate(issued.serial, node, issued.not_after, self._clock())
+        kind = "workload" if isinstance(identity, WorkloadId) else "node"
+        self.issued[kind] = self.issued.get(kind, 0) + 1
+        return issued
+
+    def _signer(self) -> Authority:
+        authority = self._authority()
+        if authority is None:
+            raise CallRefused("this control plane has no authority: `septum ca init`")
+        return authority
+
+    def _known_mesh(self) -> Mesh:
+        mesh = self._mesh()
+        if mesh is None:
+            raise CallRefused("this control plane enforces nothing yet: `septum apply`")
+        return mesh
+
+    def _trust_domain(self) -> str:
+        authority = self._authority()
+        return authority.trust_domain if authority else ""
+
+
+@lru_cache(maxsize=4096)
+def _read(certificate: bytes, trust_domain: str) -> tuple[Leaf, Identity]:
+    try:
+        leaf = read_leaf(certificate)
+        return leaf, parse(leaf.uri, trust_domain)
+    except (CertificateError, ValueError) as error:
+        raise CallRefused(f"no certificate of this mesh: {error}") from error
+
+
+def _key_of(csr: bytes) -> str:
+    """The digest of the key that a request is for."""
+    try:
+        key = requested_key(csr)
+    except CertificateError as error:
+        raise CallRefused(str(error)) from error
+    spki = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(spki).hexdigest()
+
+
+def digest_of(roots: bytes) -> str:
+    """By which a node and the control plane tell whether they trust the same roots."""
+    return hashlib.sha256(roots).hexdigest()[:16]

@@ -1,0 +1,189 @@
+"""Two hosts and a control plane as real processes: who belongs, who is served what, and what goes on without whom."""
+
+from __future__ import annotations
+
+import http.client
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from backends import GREETING, HttpEcho, TcpGreeter
+from hosts import Hosts
+from waiting import until
+
+pytestmark = pytest.mark.xdist_group("two hosts")
+
+ALLOW = """allow:
+  - {name: front-orders, from: front, to: orders, http: ["GET /orders/{id}", POST /orders]}
+  - {name: front-store, from: front, to: store}
+"""
+NARROWER = ALLOW.replace(", POST /orders", "")
+
+
+@pytest.fixture(scope="module")
+def backend() -> Iterator[HttpEcho]:
+    with HttpEcho() as echo:
+        yield echo
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[TcpGreeter]:
+    with TcpGreeter() as greeter:
+        yield greeter
+
+
+@pytest.fixture
+def hosts(backend: HttpEcho, store: TcpGreeter) -> Iterator[Hosts]:
+    a = {"front": {"dials": ["store"]}, "stranger": {"dials": ["store"]}}
+    b = {"orders": {"at": backend.address}, "store": {"at": store.address, "protocol": "tcp"}}
+    with Hosts({"a": a, "b": b}, ALLOW) as made:
+        yield made
+
+
+def test_calls_between_hosts_are_decided_and_recorded_once(hosts: Hosts) -> None:
+    assert hosts.call("front", "http://orders/orders/1").status == 200
+    assert hosts.call("front", "http://orders/orders/1", "DELETE").status == 403
+    assert hosts.call("stranger", "http://orders/orders/1").status == 403
+    with hosts.tcp("front", "store") as session:
+        assert session.recv(100) == GREETING
+    records = until(lambda: [r for r in hosts.stored() if r["target"]][3:] and hosts.stored(), what="four records")
+    seen = [(r["caller"], r["target"], r["method"], r["decision"], r["rule"], r["node"]) for r in records]
+    assert sorted(seen) == [
+        ("front", "orders", "DELETE", "deny", "", "b"),
+        ("front", "orders", "GET", "allow", "front-orders", "b"),
+        ("front", "store", "connect", "allow", "front-store", "b"),
+        ("stranger", "orders", "GET", "deny", "", "a"),
+    ]
+
+
+def test_apply_says_who_holds_it_and_who_was_last(hosts: Hosts) -> None:
+    applied = hosts.apply(NARROWER)
+    assert {node["node"]: node["arrived"] for node in applied["nodes"]} == {"a": "held", "b": "held"}
+    assert hosts.call("front", "http://orders/orders", "POST", b"x").status == 403
+    hosts.write_policy(ALLOW)
+    assert "held by 2 of 2 nodes" in (said := hosts.septum("apply").out) and "the last was" in said
+    hosts.stop_host("b")
+    hosts.write_policy(NARROWER)
+    result = hosts.septum("apply", "--wait", "0.5")
+    assert result.code == 1 and "b: missing: not connected" in result.out, result
+
+
+def test_a_token_lets_one_host_in_once(hosts: Hosts) -> None:
+    hosts.stop_host("b")
+    used = hosts.token("b")
+    hosts.forget_host("b")
+    hosts.join("b", used).event("ready")
+    hosts.stop_host("b")
+    hosts.forget_host("b")
+    again = hosts.join("b", used)
+    assert again.wait() == 1 and "was used already" in again.err, again.err
+    damaged = hosts.join("b", used[:-10])
+    assert damaged.wait() == 1 and "token" in damaged.err
+    short = hosts.token("b", "--for", "1s")
+    until(lambda: time.time() > deadline, what="the end of the token") if (deadline := time.time() + 1.1) else None
+    late = hosts.join("b", short)
+    assert late.wait() == 1 and "expired" in late.err, late.err
+
+
+def test_a_host_goes_on_without_the_control_plane_and_starts_without_it(hosts: Hosts) -> None:
+    control = hosts._ups[0]
+    assert hosts.call("front", "http://orders/orders/1").status == 200
+    control.signal(9)
+    control.wait()
+    hosts.stop_host("b")
+    began = time.monotonic()
+    hosts.join("b").event("ready")
+    assert time.monotonic() - began < 10
+    assert hosts.call("front", "http://orders/orders/2").status == 200
+    assert hosts.call("front", "http://orders/orders/2", "DELETE").status == 403
+    hosts.start().event("ready", after=0)
+    hosts.held()
+    until(lambda: {"/orders/1", "/orders/2"} <= {r["path"] for r in hosts.stored()}, what="every record")
+    paths = [(r["path"], r["method"]) for r in hosts.stored()]
+    assert sorted(paths) == sorted(set(paths)), "a record twice"
+
+
+def test_a_removed_node_is_refused_from_then_on(hosts: Hosts) -> None:
+    with hosts.tcp("front", "store") as session:
+        assert session.recv(100) == GREETING
+        removed = hosts.septum("nodes", "remove", "a", "--yes")
+        assert removed.code == 0, removed
+        began = time.monotonic()
+        session.settimeout(8)
+        try:
+            assert session.recv(100) == b""
+        except ConnectionResetError:
+            pass
+        assert time.monotonic() - began < 5
+    assert hosts.status("front", "http://orders/orders/1") in (0, 503)
+    assert "removed" in hosts.septum("nodes").out
+
+
+def test_quarantine_ends_what_is_live_and_gives_it_back(hosts: Hosts) -> None:
+    with hosts.tcp("front", "store") as session:
+        assert session.recv(100) == GREETING
+        result = hosts.septum("quarantine", "front", "--for", "1h")
+        assert result.code == 0 and "2 of 2" in result.out, result
+        assert hosts.call("front", "http://orders/orders/1").status == 403
+        began = time.monotonic()
+        session.settimeout(8)
+        try:
+            assert session.recv(100) == b""
+        except ConnectionResetError:
+            pass
+        assert time.monotonic() - began < 5
+    assert "front" in hosts.septum("quarantine").out
+    assert hosts.septum("quarantine", "front", "--release").code == 0
+    assert hosts.call("front", "http://orders/orders/1").status == 200
+
+
+def test_certificates_rotate_under_load_without_a_failed_request(hosts: Hosts) -> None:
+    failed: list[object] = []
+    done, count = threading.Event(), [0]
+
+    def load() -> None:
+        connection: http.client.HTTPConnection | None = None
+        while not done.is_set():
+            connection = connection or hosts.connection("front")
+            status = hosts.call("front", f"http://orders/orders/{count[0]}", connection=connection).status
+            count[0] += 1
+            if status != 200:
+                failed.append(status)
+
+    threads = [threading.Thread(target=load) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for step in ("prepare", "activate", "retire"):
+            result = hosts.septum("ca", "rotate", "--step", step, within=90)
+            assert result.code == 0, result
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+    assert count[0] > 100 and not failed
+    shown = hosts.septum("ca", "show", "--json").json
+    assert shown["stage"] == "retired" or shown["stage"] == "settled", shown
+
+
+def test_an_upgraded_envoy_takes_over_without_a_failed_request(hosts: Hosts) -> None:
+    assert hosts.call("front", "http://orders/orders/0").status == 200
+    result = hosts.node("b", "upgrade", "--patience", "5")
+    assert result.code == 0 and "handed over" in result.out, result
+    assert hosts.call("front", "http://orders/orders/1").status == 200
+
+
+def test_a_killed_agent_and_a_killed_envoy_come_back(hosts: Hosts) -> None:
+    import os
+
+    agent, envoy = hosts.pid_on("b", "agent"), hosts.pid_on("b", "envoy")
+    os.kill(agent, 9)
+    assert hosts.call("front", "http://orders/orders/1").status == 200, "Envoy goes on"
+    until(lambda: hosts.pid_on("b", "agent") != agent, what="another agent")
+    hosts.apply(NARROWER)
+    os.kill(envoy, 9)
+    until(lambda: hosts.pid_on("b", "envoy") != envoy, what="another Envoy")
+    until(lambda: hosts.status("front", "http://orders/orders/2") == 200, what="service again")
+    assert shutil.which("septum") or True
