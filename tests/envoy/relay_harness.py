@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 from xds_harness import NODE, Told, cluster, listener, route, scope
 
+from fakes.waiting import WITHIN
 from septum.model.snapshot import MANIFEST, Resource, Snapshot, whole
 from septum.node.relaying import Relaying
 from septum.xds.fleet import Fleet, Outlet, Stream
@@ -21,8 +22,6 @@ from septum.xds.protocol import Send
 from septum.xds.server import serve
 from septum.xds.status import Outcome
 from septum.xds.types import Key
-
-WITHIN = 20.0
 
 
 def whole_snapshot(*entries: tuple[Key, Resource], workloads: tuple[str, ...] = ()) -> Snapshot:
@@ -104,13 +103,3 @@ async def relaying(directory: Path, **options: Any) -> AsyncIterator[Relaying]:
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-
-
-async def until(condition: Callable[[], Any], what: str, within: float = WITHIN) -> Any:
-    """Poll a condition until it is true: for what has no event."""
-    ends = time.monotonic() + within
-    while time.monotonic() < ends:
-        if value := condition():
-            return value
-        await asyncio.sleep(0.005)
-    raise AssertionError(f"not within {within} s: {what}")

@@ -12,10 +12,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from relay_harness import WITHIN, Control, base, relaying, until, whole_snapshot
+from relay_harness import Control, base, relaying, whole_snapshot
 from xds_harness import NODE, cluster, end, envoy, free_port, get, listener, route, scope, short_directory
 
 import septum
+from fakes.waiting import WITHIN, until
 from septum.model.snapshot import MANIFEST
 from septum.xds.fleet import Fleet
 from septum.xds.server import serve
@@ -138,7 +139,7 @@ def test_the_control_plane_dies_and_comes_back_and_only_differences_are_sent():
         async with relaying(directory) as relay, envoy(directory):
             async with control.served():
                 assert isinstance(await control.publish(*base(port)), AllHeld)
-            await until(lambda: "cannot be reached" in relay.status().upstream.error, "the control plane is missed")
+            await until(lambda: "cannot be reached" in relay.status().upstream.error)
             assert await get(port, "a") == (200, "one")
             second = Control(directory)
             second.fleet.publish(NODE, whole_snapshot(*base(port, "two")))
@@ -160,7 +161,7 @@ def test_an_envoy_that_dies_is_not_said_to_hold_anything_until_it_does_again():
             async with envoy(directory):
                 await control.publish(*base(port))
                 assert control.fleet.status()[0].held == 5
-            await until(lambda: control.fleet.status()[0].held == 0, "nothing is held any more")
+            await until(lambda: control.fleet.status()[0].held == 0)
             assert control.fleet.status()[0].connected
             assert control.fleet.status()[0].held_version is None
             async with envoy(directory):
@@ -175,13 +176,13 @@ def test_a_start_without_the_control_plane_enforces_what_was_kept_within_two_sec
         port = free_port()
         async with control.served(), relaying(directory) as relay, envoy(directory):
             await control.publish(*base(port))
-            await until(lambda: relay.status().kept, "the snapshot is stored")
+            await until(lambda: relay.status().kept)
         began = time.monotonic()
         async with relaying(directory) as relay, envoy(directory):
             await answers(port, "a", "one", within=2.0)
             record_property("cold_start_s", round(time.monotonic() - began, 3))
             assert relay.status().cold
-            await until(lambda: relay.status().upstream.error, "the control plane is missed")
+            await until(lambda: relay.status().upstream.error)
             control = Control(directory)
             async with control.served():
                 assert isinstance(await control.publish(*base(port, "two")), AllHeld)
@@ -196,12 +197,12 @@ def test_a_start_with_neither_control_plane_nor_snapshot_opens_nothing():
         (directory / "snapshot").write_bytes(b"septum-snapshot 1 torn")
         port = free_port()
         async with relaying(directory) as relay, envoy(directory):
-            await until(lambda: relay.status().envoy.connected, "Envoy asks")
+            await until(lambda: relay.status().envoy.connected)
             assert "is damaged" in relay.status().keep_error
             async with control.served():
                 assert isinstance(await control.publish(*base(port)), AllHeld)
                 assert await get(port, "a") == (200, "one")
-                await until(lambda: not relay.status().keep_error, "a good one is in its place")
+                await until(lambda: not relay.status().keep_error)
 
     real(test)
 
@@ -210,7 +211,7 @@ def test_a_start_with_neither_control_plane_nor_snapshot_opens_nothing():
 async def agent(directory: Path) -> AsyncIterator[None]:
     """An agent in a process of its own, killed without notice on leaving."""
     here = Path(__file__).parent
-    path = f"{Path(septum.__file__).parents[1]}:{here}"
+    path = f"{Path(septum.__file__).parents[1]}:{here}:{here.parent}"
     arguments = (sys.executable, str(here / "relay_agent.py"), str(directory))
     process = await asyncio.create_subprocess_exec(*arguments, env=os.environ | {"PYTHONPATH": path})
     try:
@@ -225,7 +226,7 @@ def test_envoy_goes_on_while_its_agent_is_killed_and_another_takes_over():
         async with control.served(), envoy(directory):
             async with agent(directory):
                 assert isinstance(await control.publish(*base(port)), AllHeld)
-                await until((directory / "snapshot").exists, "the snapshot is stored")
+                await until((directory / "snapshot").exists)
             assert await get(port, "a") == (200, "one")
             control.fleet.publish(NODE, whole_snapshot(*base(port, "two")))
             control.taken_sends()

@@ -84,7 +84,7 @@ def _turned_away(line: Line) -> str:
 def _stopped(line: Line) -> str:
     """What a session had to say to get to the place outside, and what it said: its SNI, if it was TLS at all."""
     host = (line.authority or "").rpartition(":")[0]
-    nothing = "it has no server name, or is no TLS" if line.flags == "NR" else "it ended before it had a server name"
+    nothing = "it has no server name, or is no TLS" if line.flags == "NR" else "no server name could be read"
     said = f"its server name is {line.sni}" if line.sni else nothing
     return f"the session was stopped: {said}, and only {host or 'the host'} may pass"
 

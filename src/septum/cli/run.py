@@ -28,9 +28,9 @@ from septum.node.environment import environment
 def command(above: Path | None, workload: str, only_print: bool, words: tuple[str, ...]) -> int:
     """Run CMD so that its calls go through the workload's own outbound listener.
 
-    Programs find it by the usual proxy variables (http_proxy, grpc_proxy; Node gets a preload). TCP workloads are at
-    the addresses of `dials`, also in SEPTUM_DIAL_<NAME>. CMD takes this process's place: signals and the exit status
-    are its own.
+    Programs find it by the usual proxy variables (http_proxy, grpc_proxy; Node gets a preload; and https_proxy and
+    all_proxy, where the mesh says `external`). TCP targets are at the addresses of `dials`, also in SEPTUM_DIAL_<NAME>.
+    CMD takes this process's place: signals and the exit status are its own.
     """
     mesh = mesh_dir(above)
     status = ask(mesh, "status")
@@ -38,7 +38,8 @@ def command(above: Path | None, workload: str, only_print: bool, words: tuple[st
     if workload not in known:
         raise click.UsageError(f"no workload is called `{workload}`; there are {', '.join(known)}")
     dials = {name: Address.parse(text) for name, text in known[workload]["dials"].items()}
-    made = environment(os.environ, workload, Address.parse(known[workload]["outbound"]), dials)
+    outbound = Address.parse(known[workload]["outbound"])
+    made = environment(os.environ, workload, outbound, dials, outside=status.get("external", False))
     if only_print:
         for name, value in made.items():
             if os.environ.get(name) != value:

@@ -60,6 +60,7 @@ class Service:
             "quarantined": sorted(policy.quarantined) if policy else [],
             "nodes": self._nodes.status(),
             "workloads": self._workloads(policy.mesh) if policy else [],
+            "external": policy is not None and policy.mesh.external is not None,
             "records": self._nodes.records(),
         }
 

@@ -35,7 +35,7 @@ from septum.model.mesh import External
 
 _RBAC = f"DYNAMIC_METADATA({names.RBAC_FILTER}:"
 # The payload of an end user's token, once it is verified; who it is about, and nothing else of it, is kept.
-_TOKEN = "DYNAMIC_METADATA(envoy.filters.http.jwt_authn:payload:"
+_CLAIMS = "DYNAMIC_METADATA(envoy.filters.http.jwt_authn:payload:"
 _ROUTE = f"METADATA(ROUTE:{names.METADATA}:"
 
 # Short keys, since they are written once a request. `audit` reads them; docs/records.md says what becomes of them.
@@ -58,8 +58,8 @@ FIELDS = {
     "slice": f"%{_ROUTE}slice)%",
     "ep": f"%{_RBAC}enforced_effective_policy_id)%",
     "sp": f"%{_RBAC}shadow_effective_policy_id)%",
-    "iss": f"%{_TOKEN}iss)%",
-    "sub": f"%{_TOKEN}sub)%",
+    "iss": f"%{_CLAIMS}iss)%",
+    "sub": f"%{_CLAIMS}sub)%",
     "code": "%RESPONSE_CODE%",
     "flags": "%RESPONSE_FLAGS%",
     "details": "%RESPONSE_CODE_DETAILS%",

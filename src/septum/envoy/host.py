@@ -7,7 +7,7 @@ from typing import Any
 
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.config.core.v3.address_pb2 import Address, SocketAddress
-from envoy.config.core.v3.base_pb2 import DataSource, TransportSocket
+from envoy.config.core.v3.base_pb2 import TransportSocket
 from envoy.extensions.transport_sockets.tls.v3.common_pb2 import (
     CertificateValidationContext,
     SubjectAltNameMatcher,
@@ -65,8 +65,3 @@ def checked(host: str, roots: Any, protocols: tuple[str, ...] = ()) -> Any:
         ),
     )
     return TransportSocket(name=TLS_SOCKET, typed_config=pack(context))
-
-
-def roots_in(file: str) -> Any:
-    """The roots in a file of the node's host."""
-    return DataSource(filename=file)

@@ -8,18 +8,13 @@ decide as ever. The token itself is passed on as it came.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from ipaddress import ip_address
 from typing import Any, assert_never
 from urllib.parse import SplitResult, urlsplit
 
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
-from envoy.config.core.v3.address_pb2 import Address as EnvoyAddress
-from envoy.config.core.v3.address_pb2 import SocketAddress
 from envoy.config.core.v3.backoff_pb2 import BackoffStrategy
-from envoy.config.core.v3.base_pb2 import DataSource, RetryPolicy, TransportSocket
+from envoy.config.core.v3.base_pb2 import DataSource, RetryPolicy
 from envoy.config.core.v3.http_uri_pb2 import HttpUri
-from envoy.config.endpoint.v3.endpoint_components_pb2 import Endpoint, LbEndpoint, LocalityLbEndpoints
-from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
 from envoy.extensions.filters.http.jwt_authn.v3.config_pb2 import (
     JwksAsyncFetch,
     JwtAuthentication,
@@ -34,18 +29,17 @@ from envoy.extensions.filters.http.jwt_authn.v3.config_pb2 import (
 from envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2 import HttpFilter
 from envoy.extensions.matching.common_inputs.network.v3.network_inputs_pb2 import DynamicMetadataInput
 from envoy.extensions.matching.input_matchers.metadata.v3.metadata_pb2 import Metadata
-from envoy.extensions.transport_sockets.tls.v3.common_pb2 import CertificateValidationContext, SubjectAltNameMatcher
-from envoy.extensions.transport_sockets.tls.v3.tls_pb2 import CommonTlsContext, UpstreamTlsContext
 from envoy.type.matcher.v3.http_inputs_pb2 import HttpRequestHeaderMatchInput
 from envoy.type.matcher.v3.number_pb2 import DoubleMatcher
 from envoy.type.matcher.v3.string_pb2 import StringMatcher
 from envoy.type.matcher.v3.value_pb2 import ListMatcher, OrMatcher, ValueMatcher
 from google.protobuf.empty_pb2 import Empty
-from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value
+from google.protobuf.wrappers_pb2 import UInt32Value
 from xds.type.matcher.v3.matcher_pb2 import Matcher
 from xds.type.matcher.v3.regex_pb2 import RegexMatcher
 from xds.type.matcher.v3.string_pb2 import StringMatcher as XdsStringMatcher
 
+from septum.envoy.host import SYSTEM_ROOTS, checked, host_cluster
 from septum.envoy.wire import matching, pack, seconds
 from septum.model.claims import AnyOf, Contains, Equals, Scope, Test, Value, When
 from septum.model.mesh import Issuer, Mesh
@@ -65,8 +59,6 @@ _FETCH = 2.0
 # that is remembered passes until it expires, even when its key is withdrawn meanwhile.
 _REMEMBERED = JwtCacheConfig(jwt_cache_size=1000, jwt_max_token_size=16384)
 
-# Where Debian and most others keep the system's root certificates; Envoy has no default of its own.
-SYSTEM_ROOTS = "/etc/ssl/certs/ca-certificates.crt"
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 # A token has one place. Envoy also finds one behind other words, in a second header and in the query, where a service
@@ -162,42 +154,11 @@ def _cluster(issuer: Issuer, url: SplitResult, roots: str) -> Any:
         raise ValueError(f"issuer {issuer.name}: keys are fetched by https, or by http from loopback")
     name = cluster_name(issuer)
     port = url.port or (443 if url.scheme == "https" else 80)
-    address = EnvoyAddress(socket_address=SocketAddress(address=host, port_value=port))
-    endpoint = LbEndpoint(endpoint=Endpoint(address=address))
-    cluster = Cluster(
-        name=name,
-        type=Cluster.STATIC if _is_address(host) else Cluster.LOGICAL_DNS,
-        connect_timeout=seconds(1),
-        load_assignment=ClusterLoadAssignment(
-            cluster_name=name, endpoints=[LocalityLbEndpoints(lb_endpoints=[endpoint])]
-        ),
-        dns_lookup_family=Cluster.ALL,  # whichever of both families answers
-        # A name that does not resolve yet must not hold up the node.
-        wait_for_warm_on_init=BoolValue(value=False),
-    )
+    cluster = host_cluster(name, host, port, connect=1)
+    cluster.dns_lookup_family = Cluster.ALL  # whichever of both families answers
     if url.scheme == "https":
-        cluster.transport_socket.CopyFrom(_tls(host, roots))
+        cluster.transport_socket.CopyFrom(checked(host, DataSource(filename=roots)))
     return cluster
-
-
-def _tls(host: str, roots: str) -> Any:
-    kind = SubjectAltNameMatcher.IP_ADDRESS if _is_address(host) else SubjectAltNameMatcher.DNS
-    validation = CertificateValidationContext(
-        trusted_ca=DataSource(filename=roots),
-        match_typed_subject_alt_names=[SubjectAltNameMatcher(san_type=kind, matcher=StringMatcher(exact=host))],
-    )
-    context = UpstreamTlsContext(
-        sni="" if _is_address(host) else host, common_tls_context=CommonTlsContext(validation_context=validation)
-    )
-    return TransportSocket(name="envoy.transport_sockets.tls", typed_config=pack(context))
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _claim(name: str) -> Any:

@@ -148,11 +148,10 @@ def _identity_fault(context: Any, *, exact: bool = False) -> str | None:
 
 
 def _cluster(cluster: Any) -> None:
-    """What leads to another node proves who calls, and looks at who answers. The others are checked for where they lead."""
+    """What leads to another node proves who calls, and looks at who answers."""
+    if fault := _way_fault(cluster):
+        raise LintError(f"cluster {cluster.name}: {fault}")
     if not names.to_another_node(cluster.name):
-        fault = _way_fault(cluster)
-        if fault:
-            raise LintError(f"cluster {cluster.name}: {fault}")
         return
     context = UpstreamTlsContext()
     if cluster.transport_socket.name != TLS_SOCKET or not cluster.transport_socket.typed_config.Unpack(context):
@@ -245,7 +244,7 @@ def _routes(configuration: Any) -> Iterator[Reference]:
 
 
 def _clusters(name: str, action: Any) -> Iterator[str]:
-    """Where a route leads. What is chosen by the caller leads to other nodes or to the caller's gates, and these to it."""
+    """Where a route leads. By the caller is chosen what is for one caller alone: ways to other nodes, and gates."""
     if action.cluster:
         if names.of_one_caller(action.cluster) or names.behind_a_gate(action.cluster):
             raise LintError(f"routes of {name}: {action.cluster} is not for whoever a route lets through")

@@ -17,7 +17,7 @@ from envoy.extensions.upstreams.http.v3.http_protocol_options_pb2 import HttpPro
 from septum.envoy import jwt, names, rbac, route
 from septum.envoy.cluster import UPSTREAM_OPTIONS, http1_options
 from septum.envoy.forward import chosen_by_caller
-from septum.envoy.host import SYSTEM_ROOTS, checked, host_cluster, roots_in
+from septum.envoy.host import SYSTEM_ROOTS, checked, host_cluster
 from septum.envoy.wire import pack, seconds
 from septum.model.mesh import External, Mesh, Protocol, Timeouts
 from septum.model.policy import Policy, Rule
@@ -29,11 +29,11 @@ _TLS_PORT, _PLAIN_PORT = 443, 80
 
 
 def place_cluster(place: External, roots: str = SYSTEM_ROOTS) -> Any:
-    """The connections to a place; `roots` is the file of certificates that hosts chain to unless the place says others."""
+    """The connections to a place. `roots` is the file of those who may sign its certificate, if it does not say."""
     name = names.gated(place.name) if place.sni else names.outside(place.name)
     cluster = host_cluster(name, place.host, place.port, _CONNECT)
     if place.originate_tls:
-        trusted = DataSource(inline_string=place.ca) if place.ca else roots_in(roots)
+        trusted = DataSource(inline_string=place.ca) if place.ca else DataSource(filename=roots)
         cluster.transport_socket.CopyFrom(checked(place.host, trusted, ("h2", "http/1.1")))
     if place.protocol is Protocol.HTTP:
         cluster.typed_extension_protocol_options[UPSTREAM_OPTIONS].CopyFrom(pack(_http_options(place)))
@@ -72,9 +72,7 @@ def _http(mesh: Mesh, place: External, opened: dict[str, Any]) -> list[Any]:
 
 
 def _tcp(mesh: Mesh, place: External, callers: Collection[str], opened: dict[str, Any]) -> list[Any]:
-    session = RouteAction(
-        timeout=seconds(0), idle_timeout=seconds(Timeouts().idle), upgrade_configs=[route.TERMINATE]
-    )
+    session = RouteAction(timeout=seconds(0), idle_timeout=seconds(Timeouts().idle), upgrade_configs=[route.TERMINATE])
     if place.sni:
         gates = {caller: names.gate(caller, place.name) for caller in callers}
         session.inline_cluster_specifier_plugin.CopyFrom(chosen_by_caller(mesh, gates))

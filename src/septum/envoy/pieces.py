@@ -12,7 +12,7 @@ from functools import partial
 from hashlib import sha256
 from typing import Any
 
-from septum.envoy import cluster, forward, gate, inbound, jwt, listener, names, outside, route
+from septum.envoy import cluster, forward, gate, inbound, jwt, listener, names, outside, route, secret
 from septum.envoy.forward import Way
 from septum.envoy.http_connection import Terms, terms
 from septum.envoy.reach import Reach, shut
@@ -32,8 +32,8 @@ class Front:
     """What the compiler is told of one node.
 
     Its name, the workloads that it fronts, where their outbound listeners open, and the file to which its Envoy writes
-    decisions. `cuts` has a token for each pair of a caller and a target whose live calls had to end; when a pair's token
-    changes, its live calls end. No token is the same as an empty one.
+    decisions. `cuts` has a token for each pair of a caller and a target whose live calls had to end; when a pair's
+    token changes, its live calls end. No token is the same as an empty one.
     """
 
     node: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 from typing import Any
 
 from envoy.config.core.v3.base_pb2 import DataSource, HeaderValue, HeaderValueOption, Metadata
@@ -63,6 +64,7 @@ def scope(authority: str, target: str) -> Any:
     return ScopedRouteConfiguration(name=authority, route_configuration_name=target, key=key)
 
 
+@lru_cache(maxsize=1)
 def tunnel() -> Any:
     """A CONNECT to what speaks HTTP leads back inside, where each request in the tunnel is decided."""
     into = RouteAction(cluster_header=names.INSIDE_HEADER, timeout=seconds(0), upgrade_configs=[TERMINATE])
@@ -71,6 +73,7 @@ def tunnel() -> Any:
     return made
 
 
+@lru_cache(maxsize=1)
 def no_request() -> Any:
     """What speaks TCP takes no requests."""
     refused = DirectResponseAction(status=403, body=DataSource(inline_string=""))
@@ -127,6 +130,7 @@ def _domains(mesh: Mesh, target: Workload) -> list[str]:
     return list(dict.fromkeys((*mesh.authorities(target), *dialled)))
 
 
+@lru_cache(maxsize=1)
 def _misdirected() -> list[Any]:
     """The connection's server name says one target and the request another (RFC 9110, section 7.4)."""
     answer = DirectResponseAction(status=MISDIRECTED_REQUEST)

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from fakes.waiting import until
 from septum.model.snapshot import MANIFEST, Resource, Snapshot
 from septum.node import keep
 from septum.node.keep import FORMAT, Keeper, KeepError, load, save
@@ -117,9 +118,7 @@ def run_until_stored(keeper: Keeper, snapshots: list[Snapshot], version: str) ->
         task = asyncio.create_task(keeper.run())
         for found in snapshots:
             keeper.keep(found)
-        async with asyncio.timeout(10):
-            while keeper.version != version:
-                await asyncio.sleep(0.005)
+        await until(lambda: keeper.version == version)
         task.cancel()
 
     asyncio.run(main())
@@ -140,14 +139,11 @@ def test_a_keeper_says_what_it_could_not_store_and_stores_it_later(tmp_path, mon
     async def main() -> None:
         task = asyncio.create_task(keeper.run())
         keeper.keep(snapshot("s1"))
-        async with asyncio.timeout(10):
-            while not keeper.error:
-                await asyncio.sleep(0.005)
-            assert "No such file or directory" in keeper.error
-            assert keeper.version == ""
-            directory.mkdir()
-            while keeper.error:
-                await asyncio.sleep(0.005)
+        await until(lambda: keeper.error)
+        assert "No such file or directory" in keeper.error
+        assert keeper.version == ""
+        directory.mkdir()
+        await until(lambda: not keeper.error)
         task.cancel()
 
     asyncio.run(main())
