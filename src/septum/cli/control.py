@@ -12,6 +12,8 @@ from septum.cli import running
 from septum.cli.place import mesh_dir, state_dir
 from septum.cli.running import LOG_FORMAT, METRICS
 from septum.cli.up import announce
+from septum.control.files import read_mesh_dir
+from septum.policy.load import load
 
 if TYPE_CHECKING:
     from septum.node.process import Spec
@@ -44,6 +46,11 @@ def command(
     state = state_dir(mesh)
     running.make_state(state)
     running.check_files(mesh, state)
+    policy = load(read_mesh_dir(mesh)).policy
+    if policy is not None and not policy.mesh.nodes:
+        raise click.ClickException(
+            "the mesh lists no nodes: add `nodes:` to septum.yaml, or run all of it on this machine with `septum up`"
+        )
     given = (("--watch",) if watch else (), ("--metrics", metrics) if metrics else ())
     also = [word for name in names for word in ("--name", name)]
     words = [word for words in given for word in words]

@@ -90,8 +90,8 @@ def _member(state: Path, control: str | None, token: str | None, tell: Tell) -> 
         known = credentials.member()
         if token is not None:
             given = read_given(token)
-            # A unit file names its token at every start.
-            if known is None or not credentials.joined_with(given):
+            # A unit file names its token at every start, and leaves the file empty once the node has joined.
+            if given is not None and (known is None or not credentials.joined_with(given)):
                 if control is None:
                     raise click.UsageError("--join needs --control HOST:PORT")
                 known = asyncio.run(join(credentials, given, control))

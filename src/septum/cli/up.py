@@ -14,7 +14,9 @@ from septum.cli import running
 from septum.cli.place import mesh_dir, state_dir
 from septum.cli.running import LISTEN, LOG_FORMAT, METRICS, Tell
 from septum.control import api
+from septum.control.files import read_mesh_dir
 from septum.node.binary import find_envoy
+from septum.policy.load import load
 
 if TYPE_CHECKING:
     from septum.node.process import Spec
@@ -51,6 +53,7 @@ def command(
     state, name = state_dir(mesh), node or running.host_name()
     running.make_state(state)
     running.check_files(mesh, state)
+    _check_name(mesh, name)
     given = (
         ("--watch",) if watch else (),
         ("--listen", listen) if listen else (),
@@ -76,6 +79,15 @@ def command(
         )
 
     return running.run(state, "up.lock", specs, lambda tell: announce(state, tell, name), running.telling(log_format))
+
+
+def _check_name(mesh: Path, node: str) -> None:
+    """In a mesh that lists its nodes, this machine is one of them."""
+    policy = load(read_mesh_dir(mesh)).policy
+    nodes = policy.mesh.nodes if policy else {}
+    if nodes and node not in nodes:
+        known = ", ".join(nodes)
+        raise click.UsageError(f"the mesh has no node `{node}`; say which one this machine is: --node NAME ({known})")
 
 
 async def announce(state: Path, tell: Tell, only: str | None) -> None:

@@ -104,6 +104,7 @@ class Nodes:
             "joined": member.joined if member else None,
             "last_seen": heard.at if heard else None,
             **self._of_report(heard, stored),
+            "troubles": [*self._not_fronted(name, member), *self._troubles(heard)],
         }
 
     def _of_report(self, heard: Heard | None, stored: Mapping[str, Any]) -> dict[str, Any]:
@@ -118,8 +119,15 @@ class Nodes:
             "connections": report.connections if report else 0,
             "drained": report.drained if report else False,
             "records": {**(dict(report.records) if report else {}), **stored},
-            "troubles": self._troubles(heard),
         }
+
+    def _not_fronted(self, node: str, member: Member | None) -> list[str]:
+        """What the mesh puts on a node that it may not front: nobody reaches it until a new token names it."""
+        mesh = self._plane.mesh()
+        if mesh is None or member is None or not mesh.nodes or node == self._local:
+            return []
+        left = [name for name in mesh.on(node) if name not in member.workloads]
+        return [f"may not front {', '.join(left)}: its token did not name them, so make a new one"] if left else []
 
     def _troubles(self, heard: Heard | None) -> list[str]:
         if heard is None:

@@ -17,8 +17,11 @@ class JoinError(Exception):
     """The host did not become a node; the text says why, and what to do."""
 
 
-def read_given(given: str) -> Token:
-    """The token that is given: as text, in a file, or (`-`) on standard input. Raises JoinError."""
+def read_given(given: str) -> Token | None:
+    """The token that is given: as text, in a file, or (`-`) on standard input; None for a blank one.
+
+    Raises JoinError. One that has expired is read: it may be the one with which the node joined long ago.
+    """
     text = given
     if given == "-":
         text = sys.stdin.read()
@@ -27,14 +30,20 @@ def read_given(given: str) -> Token:
             text = Path(given).read_text()
         except OSError as error:
             raise JoinError(f"no join token and no file with one: {given}: {error.strerror}") from error
+    if not text.strip():
+        return None
     try:
-        return read_token(text.strip(), time.time())
+        return read_token(text.strip(), 0.0)
     except TokenError as error:
         raise JoinError(str(error)) from error
 
 
 async def join(credentials: Credentials, token: Token, control: str, within: float = 20.0) -> Member:
     """Join, and keep what came of it. Raises JoinError."""
+    if time.time() > token.expires:
+        raise JoinError(
+            "the join token has expired (or this host's clock is wrong): `septum nodes token` makes another"
+        )
     key = credentials.joining_key()
     tls = Tls(token.roots_pem, token.chain_pem, token.key_pem, control_name(token.trust_domain))
     channel = open_channel(control, tls)
