@@ -1,7 +1,7 @@
 """The control plane's process, built from settings: the only place that knows all its parts.
 
-`python -m septum.app.control MESH_DIR`, in the state directory; `septum up` and `septum control` start it. With `--node`
-that node is on this machine, and its agent reaches the control plane over a socket, without certificates.
+`python -m septum.app.control MESH_DIR`, in the state directory; `septum up` and `septum control` start it. `--node` says
+which node is on this machine: its agent reaches the control plane over a socket, without certificates.
 """
 
 from __future__ import annotations

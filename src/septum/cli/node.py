@@ -59,6 +59,8 @@ def command(
     ctx.obj = state.absolute()
     if ctx.invoked_subcommand is not None:
         return 0
+    if token is None and not (ctx.obj / "identity").exists():
+        raise click.UsageError(_NOBODY)
     running.make_state(ctx.obj)
     tell = running.telling(log_format)
     member = _member(ctx.obj, control, token, tell)
@@ -80,6 +82,9 @@ def command(
     return running.run(ctx.obj, "up.lock", specs, lambda told: _announce(ctx.obj, told, member.node), tell)
 
 
+_NOBODY = "this host is no node yet: --control HOST:PORT --join TOKEN (`septum nodes token NAME` makes one)"
+
+
 def _member(state: Path, control: str | None, token: str | None, tell: Tell) -> Member:
     """Who the node is: as it has been, or by the token now. Raises ClickException when it is nobody."""
     from septum.node.credentials import Credentials
@@ -97,9 +102,7 @@ def _member(state: Path, control: str | None, token: str | None, tell: Tell) -> 
                 known = asyncio.run(join(credentials, given, control))
                 tell("joined", {"node": known.node, "mesh": known.mesh, "trust_domain": known.trust_domain})
         if known is None:
-            raise click.UsageError(
-                "this host is no node yet: --control HOST:PORT --join TOKEN (`septum nodes token NAME`)"
-            )
+            raise click.UsageError(_NOBODY)
         return credentials.move(known, control) if control else known
     except (JoinError, OSError) as error:
         raise click.ClickException(str(error)) from error
@@ -134,7 +137,9 @@ def status(state: Path, as_json: bool) -> int:
     try:
         found = local.call(state, "agent.sock", "status", 10.0)
     except local.NotRunningError as error:
-        raise click.ClickException(f"no agent answers in {state}: {error}") from error
+        raise click.ClickException(
+            f"the node does not run ({error}); `septum node --state {state}` starts it"
+        ) from error
     if as_json:
         print_json(found)
     else:
@@ -159,7 +164,11 @@ def upgrade(state: Path, envoy: str | None, patience: float) -> int:
     try:
         with spinner("handing over"):
             done = handover.upgrade(state, envoy, patience)
-    except (handover.RefusedError, MissingEnvoyError, local.NotRunningError) as error:
+    except local.NotRunningError as error:
+        raise click.ClickException(
+            f"the node does not run ({error}); `septum node --state {state}` starts it"
+        ) from error
+    except (handover.RefusedError, MissingEnvoyError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(str(done))
     return 0
@@ -174,7 +183,11 @@ def restart(state: Path) -> int:
 
     try:
         done = handover.restart(state)
-    except (handover.RefusedError, MissingEnvoyError, local.NotRunningError) as error:
+    except local.NotRunningError as error:
+        raise click.ClickException(
+            f"the node does not run ({error}); `septum node --state {state}` starts it"
+        ) from error
+    except (handover.RefusedError, MissingEnvoyError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(str(done))
     return 0

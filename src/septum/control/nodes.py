@@ -32,7 +32,7 @@ class NotPossible(ValueError):
 
 
 class Nodes:
-    """`listen` is where agents of other hosts reach the control plane, or empty; `stored` how a node's records stand."""
+    """`listen` is where agents of other hosts call, or empty; `stored` says how records stand, by node."""
 
     def __init__(
         self,
