@@ -43,15 +43,15 @@ def measure(effort: Effort) -> Report:
 def of_tree(pid: int) -> tuple[str, ...]:
     """The sizes that COLUMNS name, as cells."""
     supervisor = psutil.Process(pid)
-    sizes = {COLUMNS[0]: _mebibytes(pid, "Pss"), COLUMNS[1]: 0.0, COLUMNS[2]: 0.0}
-    resident = _mebibytes(pid, "Rss")
+    sizes = {COLUMNS[0]: mebibytes(pid, "Pss"), COLUMNS[1]: 0.0, COLUMNS[2]: 0.0}
+    resident = mebibytes(pid, "Rss")
     for child in supervisor.children(recursive=True):
-        sizes[COLUMNS[2] if child.name() == "envoy" else COLUMNS[1]] += _mebibytes(child.pid, "Pss")
-        resident += _mebibytes(child.pid, "Rss")
+        sizes[COLUMNS[2] if child.name() == "envoy" else COLUMNS[1]] += mebibytes(child.pid, "Pss")
+        resident += mebibytes(child.pid, "Rss")
     return tuple(f"{size:.0f} MiB" for size in (*sizes.values(), sum(sizes.values()), resident))
 
 
-def _mebibytes(pid: int, size: str) -> float:
+def mebibytes(pid: int, size: str) -> float:
     match = re.search(rf"^{size}: +(\d+) kB$", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
     assert match, "smaps_rollup has that line"
     return int(match[1]) / 1024

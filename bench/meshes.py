@@ -5,7 +5,7 @@ Rules look like those of services: many callers, a few methods, literals, `{id}`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from bench.network import written
@@ -43,8 +43,16 @@ class Allowed:
 CHANGED = Allowed("caller-001", "GET", "/v2/news", "/v2/news")
 
 
+# The workload of a mesh of nodes that all others may call.
+SHARED = "shared"
+
+
 def caller(number: int) -> str:
     return f"caller-{number:03}"
+
+
+def node(number: int) -> str:
+    return f"node-{number:03}"
 
 
 def allowances(rules: int, callers: int) -> list[Allowed]:
@@ -77,7 +85,7 @@ def many_targets(workloads: int, targets: int, rules_each: int, files: int, grou
     address group.
     """
     at = [backend, *(written(NOBODY, n) for n in range(1, workloads))]
-    lines = [_workload(caller(n), "served", at[n], written(group, n)) for n in range(workloads)]
+    lines = [_workload(caller(n), "served", at[n], outbound=written(group, n)) for n in range(workloads)]
     owned: dict[str, list[str]] = {f"policy/team-{number:03}.yaml": [] for number in range(files)}
     for target in range(targets):
         rules = [
@@ -88,10 +96,26 @@ def many_targets(workloads: int, targets: int, rules_each: int, files: int, grou
     return {"septum.yaml": _mesh(lines, ("served",), ("served",))} | {name: _allow(own) for name, own in owned.items()}
 
 
-def changed(files: Files, number: int) -> Files:
+def of_nodes(nodes: int, rules_each: int, files: int, inbound: int) -> Files:
+    """A workload on each node, and targets as in `many_targets`. SHARED, on the second node, is open to all of them.
+
+    Nodes listen in the address group `inbound`. Nobody's requests are answered.
+    """
+    made = many_targets(nodes, nodes, rules_each, files, 0, written(NOBODY))
+    lines = [
+        _workload(caller(n), "served", written(NOBODY, n), outbound=written(0, n), node=node(n)) for n in range(nodes)
+    ]
+    lines.append(_workload(SHARED, "shared", written(NOBODY), outbound=written(0, nodes), node=node(1)))
+    at = {node(n): written(inbound, n) for n in range(nodes)}
+    mesh = _mesh(lines, ("served", "shared"), ("served", "shared"), at)
+    to_all = [f"  - {{name: {SHARED}, from: 'segment:served', to: {SHARED}, http: 'GET /**'}}"]
+    return made | {"septum.yaml": mesh, f"policy/{SHARED}.yaml": _allow(to_all)}
+
+
+def changed(files: Files, number: int, who: str = CHANGED.caller) -> Files:
     """The files with one rule more, CHANGED for the first workload: another one for each number."""
     path = CHANGED.path + (f"/{number}" if number else "")
-    one_more = replace(CHANGED, pattern=path, path=path)
+    one_more = replace(CHANGED, caller=who, pattern=path, path=path)
     return files | {
         "policy/team-000.yaml": files["policy/team-000.yaml"] + _joined(_rules([one_more], caller(0), "flip"))
     }
@@ -119,12 +143,15 @@ def _joined(lines: Iterable[str]) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode()
 
 
-def _workload(name: str, segment: str, at: str, outbound: str = "") -> str:
-    own = f", outbound: '{outbound}'" if outbound else ""
+def _workload(name: str, segment: str, at: str, **more: str) -> str:
+    own = "".join(f", {key}: '{value}'" for key, value in more.items())
     return f"  {name}: {{segment: {segment}, protocol: http, at: '{at}'{own}}}"
 
 
-def _mesh(workloads: Iterable[str], segments: Sequence[str], enforced: Sequence[str]) -> bytes:
+def _mesh(
+    workloads: Iterable[str], segments: Sequence[str], enforced: Sequence[str], nodes: Mapping[str, str] | None = None
+) -> bytes:
     named = [f"  {name}: of the benchmark" for name in segments]
     head = ["mesh: bench", "trust_domain: bench.test", "segments:", *named, f"enforce: [{', '.join(enforced)}]"]
-    return _joined([*head, "workloads:", *workloads])
+    listed = ["nodes:", *(f"  {name}: {{inbound: '{at}'}}" for name, at in nodes.items())] if nodes else []
+    return _joined([*head, *listed, "workloads:", *workloads])

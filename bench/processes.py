@@ -60,6 +60,14 @@ def cpu_seconds(pid: int) -> float:
     return time.clock_gettime(~pid << 3 | 2)
 
 
+def child(pid: int, module: str) -> int:
+    """The pid of the process that a supervisor runs a module of ours in, or (`envoy`) a program of that name."""
+    for found in psutil.Process(pid).children(recursive=True):
+        if module in found.cmdline() or module == found.name():
+            return found.pid
+    raise BenchError(f"process {pid} has no child that is {module}")
+
+
 def _end(process: subprocess.Popen[bytes], patience: float = 15) -> None:
     """SIGTERM, and SIGKILL for what is still there later: Envoy goes on by itself when its supervisor is killed."""
     children: list[psutil.Process] = []

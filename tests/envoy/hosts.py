@@ -30,7 +30,7 @@ class Hosts(Mesh):
         self.hosts: dict[str, Up] = {}
         flat = {w: {"node": node, **how} for node, of in nodes.items() for w, how in of.items()}
         super().__init__(flat, policy, **given)
-        self.listen = f"127.0.0.1:{self.port()}"
+        self.listen = f"{self.place('control')}:{self.port()}"
 
     def write_mesh(self) -> None:
         """`septum.yaml` with its nodes."""
@@ -38,16 +38,20 @@ class Hosts(Mesh):
         for node in self.nodes:
             if node not in self._inbound:
                 self._inbound[node] = self.port()
-        lines = [f"  {node}: {{inbound: 127.0.0.1:{port}}}" for node, port in self._inbound.items()]
+        lines = [f"  {node}: {{inbound: {self.place(node)}:{port}}}" for node, port in self._inbound.items()]
         path = self.directory / "septum.yaml"
         path.write_text(path.read_text() + "\n".join(["nodes:", *lines, *self.also]) + "\n")
 
     # Lines for the end of septum.yaml, such as issuers.
     also: tuple[str, ...] = ()
 
+    def place(self, host: str) -> str:
+        """The address of a node's host, or of `control`, on the network between them."""
+        return "127.0.0.1"
+
     def inbound(self, node: str) -> tuple[str, int]:
         """Where a node takes calls from other nodes."""
-        return "127.0.0.1", self._inbound[node]
+        return self.place(node), self._inbound[node]
 
     def host(self, node: str) -> Path:
         """The state directory of a node's host."""

@@ -67,7 +67,7 @@ def running(below: str = "") -> Iterator[Mesh]:
 def mesh(request: pytest.FixtureRequest) -> Iterator[Mesh]:
     with running() as mesh:
         yield mesh
-        print("\n".join(map(str, mesh.up.events)), mesh.logs(), sep="\n")  # says_why: shown when the test failed
+        print("\n".join(map(str, mesh.up.events)), mesh.logs(), sep="\n")  # shown when the test failed
 
 
 def enforces(mesh: Mesh) -> bool:

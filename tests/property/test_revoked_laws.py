@@ -76,8 +76,8 @@ def narrowed(rule: Rule) -> Iterator[list[Rule]]:
         others = [other for other in rule.operations or () if other is not pattern]
         if others:
             yield [replace(rule, operations=tuple(others))]
-        for method in pattern.methods[:2]:
-            less = HttpPattern(pattern.text, (method,), pattern.path)
+        for method in pattern.methods[:2] if len(pattern.methods) > 1 else ():
+            less = HttpPattern.parse(f"{method} {pattern.path}")
             yield [replace(rule, operations=(*others[:at], less, *others[at:]))]
     if rule.when is not None:
         for claim in ("groups", "level"):

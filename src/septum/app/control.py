@@ -1,7 +1,7 @@
 """The control plane's process, built from settings: the only place that knows all its parts.
 
-`python -m septum.app.control MESH_DIR`, in the state directory; `septum up` and `septum control` start it. `--node` says
-which node is on this machine: its agent reaches the control plane over a socket, without certificates.
+`python -m septum.app.control MESH_DIR`, in the state directory; `septum up` and `septum control` start it. `--node` is
+the node of this machine: its agent reaches the control plane over a socket, without certificates.
 """
 
 from __future__ import annotations
@@ -147,9 +147,11 @@ def _built(settings: Settings, stack: AsyncExitStack) -> _Parts:
 
 async def _serve(settings: Settings, parts: _Parts, stack: AsyncExitStack) -> Port | None:
     """Open every door: for commands, for the agent of this machine, for other hosts, for metrics."""
-    (settings.state / "agents.sock").unlink(missing_ok=True)
     operations = {**parts.membership.operations(), **Carrier(parts.receiver).operations()}
-    await stack.enter_async_context(serve_agents(parts.fleet, operations, socket="agents.sock"))
+    if settings.node:
+        (settings.state / "agents.sock").unlink(missing_ok=True)
+        here = serve_agents(parts.fleet, operations, socket="agents.sock", local=settings.node)
+        await stack.enter_async_context(here)
     port = None
     if settings.listen:
         authority = parts.certificates.authority()

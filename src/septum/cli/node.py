@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from septum.cli import running
+from septum.cli.moment import until
 from septum.cli.output import print_json, spinner, style
 from septum.cli.running import LOG_FORMAT, METRICS, Tell
 from septum.node.binary import MissingEnvoyError, find_envoy
@@ -144,9 +146,11 @@ def status(state: Path, as_json: bool) -> int:
         print_json(found)
     else:
         good = style("enforcing", fg="green") if found["good"] else style("enforcing nothing", fg="red")
-        click.echo(f"node {found['node']}  {good}  snapshot {found['good'] or '-'}  control plane {found['control']}")
+        click.echo(
+            f"node {found['node']}  {good}  snapshot {found['good'][:12] or '-'}  control plane {found['control']}"
+        )
         for certificate in found["certificates"]:
-            click.echo(f"  {certificate['identity']}  ends {certificate['ends']}")
+            click.echo(f"  {certificate['identity']}  {until(certificate['ends'], time.time())} left")
         for trouble in found["troubles"]:
             click.echo(style(f"  {trouble}", fg="yellow"))
     return 0 if found["good"] and not found["troubles"] else 1

@@ -24,6 +24,8 @@ _SINK = "hot_sink"
 _LAYOUT = struct.Struct("<QQ80sQ")
 _VERSION = 11
 _INITIALIZING = 1
+# Ten times a base id must fit in 31 bits: beyond, Envoy names the sockets by another number.
+_BASES = 1 << 27
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,10 @@ class Epoch:
             "--config-yaml", json.dumps(override),
         ]  # fmt: skip
 
+    def socket(self, directory: Path) -> Path:
+        """Where the one that takes over tells this one what to do."""
+        return directory / f"{_SOCKET}_parent_{10 * self.base + self.number % 3}"
+
     def initializing(self) -> bool:
         """Whether one of the lineage has begun to start and has not taken over yet."""
         with self._flags() as flags:
@@ -87,7 +93,7 @@ class Epoch:
 def begin() -> Epoch:
     """The first place of a new lineage, whose name nobody on this host has."""
     while True:
-        base = secrets.randbelow(1 << 28)
+        base = secrets.randbelow(_BASES)
         if not _memory(base).exists():
             return Epoch(base, 0)
 
@@ -121,7 +127,7 @@ def put_sink(directory: Path, epoch: Epoch) -> None:
     successor would stand still for ten seconds, and die.
     """
     with suppress(FileNotFoundError):
-        (directory / _SINK).rename(directory / f"{_SOCKET}_parent_{10 * epoch.base + epoch.number % 3}")
+        (directory / _SINK).rename(epoch.socket(directory))
 
 
 def _memory(base: int) -> Path:

@@ -124,8 +124,8 @@ async def _refusal(old: Process, asked: Line | None, spec: Spec) -> str:
     reason = await preflight.check(command, spec.directory, spec.environment, old.pid)
     if reason:
         return reason
-    if not old.epoch.forget_failed():
-        return "the memory that the running Envoy shares for a hand-over is gone; only a restart replaces it"
+    if not old.epoch.forget_failed() or not old.epoch.socket(spec.directory).exists():
+        return "what the running Envoy shares for a hand-over is gone or not as expected; only a restart replaces it"
     return ""
 
 

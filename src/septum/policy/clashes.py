@@ -31,6 +31,11 @@ def is_loopback(host: str) -> bool:
     return _ip(host).is_loopback
 
 
+def never_outside(host: str) -> bool:
+    """Whether an IP address is of the host itself or of its link, where each host means something else by it."""
+    return _ip(host).is_loopback or _ip(host).is_link_local
+
+
 def on_this_host(address: Address, node: Node) -> bool:
     """Whether a node reaches an address without a network: by loopback, or because it is where the node itself is."""
     return is_loopback(address.host) or address.host == node.inbound.host

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from septum.model.diagnostic import Diagnostic, Severity, Span
-from septum.model.mesh import Address, Limits, Mesh, Mode, Node, Protocol, Segment, Timeouts, Workload
+from septum.model.mesh import Address, Limits, Mesh, Mode, Node, Protocol, Segment, Target, Timeouts, Workload
 from septum.model.operation import PathPattern, PatternError
 from septum.policy import source
 from septum.policy.clashes import (
@@ -58,9 +58,9 @@ class _Reader:
         segments = {key.text: self._segment(key, value) for key, value in children(root, "segments")}
         self.nodes = {key.text: self._node(key, value) for key, value in children(root, "nodes")}
         workloads = {key.text: self._workload(key, value) for key, value in children(root, "workloads")}
-        self._references(root, segments, workloads)
         enforced = self._enforced(root, segments)
         issuers, external = read_issuers(root, self.files), read_external(root, self.files)
+        self._references(root, segments, {**external.found, **workloads})
         self.diagnostics += (*issuers.diagnostics, *external.diagnostics)
         mesh = Mesh(
             name=word(root.get("mesh")),
@@ -236,24 +236,24 @@ class _Reader:
         return frozenset(names)
 
     def _references(
-        self, root: MappingNode, segments: Mapping[str, Segment], workloads: Mapping[str, Workload]
+        self, root: MappingNode, segments: Mapping[str, Segment], targets: Mapping[str, Target]
     ) -> None:
         for key, node in children(root, "workloads"):
             self._segment_reference(child(node, "segment"), segments)
             for target, _ in children(node, "dials"):
-                self._dialled(key, target, workloads)
+                self._dialled(key, target, targets)
 
     def _segment_reference(self, node: source.Node | None, segments: Mapping[str, Segment]) -> None:
         if isinstance(node, Scalar) and node.text and node.text not in segments:
             known = {name: segment.span for name, segment in segments.items()}
             self.diagnostics.append(unknown_name("segment", node.text, node.span, known))
 
-    def _dialled(self, caller: Scalar, target: Scalar, workloads: Mapping[str, Workload]) -> None:
-        if target.text not in workloads:
-            known = {name: workload.span for name, workload in workloads.items()}
+    def _dialled(self, caller: Scalar, target: Scalar, targets: Mapping[str, Target]) -> None:
+        if target.text not in targets:
+            known = {name: known.span for name, known in targets.items()}
             self.diagnostics.append(unknown_name("workload", target.text, target.span, known))
-        elif workloads[target.text].protocol is not Protocol.TCP:
-            message = f"`{target.text}` speaks {workloads[target.text].protocol}, and `dials` opens raw TCP"
+        elif targets[target.text].protocol is not Protocol.TCP:
+            message = f"`{target.text}` speaks {targets[target.text].protocol}, and `dials` opens raw TCP"
             help = f"`{caller.text}` reaches it through its outbound listener"
             self._add(NOT_A_TARGET, message, target.span, help=help)
 

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 from septum.model.diagnostic import Diagnostic, Span
 from septum.model.mesh import Address, External, Issuer, Mode, Protocol
 from septum.policy import named_files
-from septum.policy.clashes import every_host, is_loopback
+from septum.policy.clashes import every_host, is_loopback, never_outside
 from septum.policy.codes import MISSING_KEY, PROTOCOL, WRONG_VALUE
 from septum.policy.fit import nearest
 from septum.policy.named_files import Files
@@ -136,13 +136,23 @@ def _host(section: Section[External], node: Node | None, protocol: str) -> str:
             lower = node.text.lower()
             help = f"write `{lower}`" if _DNS_NAME.fullmatch(lower) else "such as api.partner.test or 192.0.2.7"
             section.add(WRONG_VALUE, f"`{node.text}` is not a host: a DNS name or an IP address", node.span, help)
+        elif f".{node.text}".endswith(".localhost"):  # RFC 6761, section 6.3
+            _not_outside(section, node)
         return node.text
     if every_host(Address(address, 1)):
         section.add(WRONG_VALUE, "a place outside is at one address", node.span, "write the address, or a DNS name")
+    elif never_outside(address):
+        _not_outside(section, node)
     elif protocol == "tls":
         message = "a TLS session says a name, and never an address"
         section.add(PROTOCOL, message, node.span, "write the DNS name, or `protocol: tcp`")
     return address
+
+
+def _not_outside(section: Section[External], node: Scalar) -> None:
+    """On the node's own host are the listeners of all its workloads, and whoever is on its link hands out its secrets."""
+    help = "list what is there as a workload, or write the DNS name or the address that networks know it by"
+    section.add(WRONG_VALUE, f"`{node.text}` is on each node's own host or link, and not outside", node.span, help)
 
 
 def _port(section: Section[External], key: Scalar, node: Node, protocol: str, originate: bool) -> int:

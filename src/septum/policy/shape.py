@@ -139,7 +139,7 @@ WORKLOAD = Keys(
         "mode": Text("its own mode, over that of its segment", choices=_MODES),
         "node": Text("the node that fronts it, in a mesh that lists nodes"),
         "outbound": Text("where its own outbound listener opens, as IP:PORT; chosen and kept by Septum otherwise"),
-        "dials": Named(_ADDRESS, "TCP workload → the raw TCP address at which this workload finds it"),
+        "dials": Named(_ADDRESS, "TCP workload or place outside → the raw TCP address at which this workload finds it"),
         "timeouts": Keys(
             {"connect": _DURATION, "request": _DURATION, "idle": _DURATION}, doc="time limits towards the workload"
         ),

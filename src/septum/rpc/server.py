@@ -1,6 +1,6 @@
 """The control plane's port for agents: gRPC with mTLS over TCP, the same without TLS on a socket of this machine.
 
-Whoever calls is known by its certificate alone (`Peer`); on the Unix socket, which only this user reaches, by its word.
+Whoever calls is known by its certificate alone (`Peer`); the Unix socket, which this user alone reaches, is one node's.
 """
 
 from __future__ import annotations
@@ -60,17 +60,18 @@ async def serve(
     operations: Mapping[str, Operation],
     *,
     socket: str = "",
+    local: str = "",
     address: str = "",
     credentials: Credentials | None = None,
     recognise: Recognise | None = None,
 ) -> AsyncIterator[None]:
-    """Serve xDS and the operations on a Unix socket (its own user only), or on a TCP address with mTLS.
+    """Serve xDS and the operations on a Unix socket to the node `local`, or on a TCP address with mTLS to any.
 
     Raises OSError when the port or the socket cannot be had.
     """
     server = grpc.aio.server(options=(*OPTIONS, ("grpc.so_reuseport", 0)))
     calls: set[asyncio.Task[None]] = set()
-    peers = _Peers(recognise)
+    peers = _Peers(recognise, local)
     server.add_generic_rpc_handlers((handlers(fleet, calls, peers.stream), _service(operations, peers)))
     try:
         _bind(server, socket, address, credentials)
@@ -103,21 +104,25 @@ def _bind(server: Any, socket: str, address: str, credentials: Credentials | Non
 class _Peers:
     """Tells who calls."""
 
-    def __init__(self, recognise: Recognise | None) -> None:
-        self._recognise = recognise
+    def __init__(self, recognise: Recognise | None, local: str) -> None:
+        self._recognise, self._local = recognise, local
 
     def of(self, context: Any) -> Peer:
         certificate = context.auth_context().get("x509_pem_cert", [b""])[0]
         if self._recognise is not None:
             return self._recognise(certificate)
         said = dict(context.invocation_metadata() or ()).get(NODE_KEY, "")
+        if said != self._local:
+            raise CallRefused(
+                f"this socket is for the agent of {self._local or 'nobody'}, and not of {said or 'nobody'}"
+            )
         return Peer("node", said)
 
     def stream(self, first: Any, context: Any) -> str | None:
         """The node of an xDS stream: the one its certificate names, which it must also say it is."""
         said = str(first.node.id)
         if self._recognise is None:
-            return said
+            return said if said == self._local else None
         try:
             peer = self.of(context)
         except CallRefused:

@@ -49,6 +49,7 @@ def test_a_lineage_begins_under_a_name_that_nobody_has(memory: Path, monkeypatch
     monkeypatch.setattr("secrets.randbelow", lambda _: next(drawn))
     assert lineage.begin() == Epoch(8, 0)
     assert Epoch(8, 0).next() == Epoch(8, 1)
+    assert 10 * lineage._BASES + 2 < 1 << 31, "Envoy names the sockets by another number then"
 
 
 def test_nothing_is_left_of_one_that_has_ended(memory: Path, tmp_path: Path) -> None:
@@ -68,7 +69,8 @@ def test_what_is_said_to_one_that_has_gone_arrives_in_the_sink(tmp_path: Path) -
     with lineage.make_sink(deep) as sink, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
         lineage.put_sink(deep, Epoch(7, 5))
         lineage.put_sink(deep, Epoch(7, 5))
-        (deep / "hot_parent_72").rename(tmp_path / "s")
+        assert [file.name for file in deep.iterdir()] == ["hot_parent_72"]
+        Epoch(7, 5).socket(deep).rename(tmp_path / "s")
         sender.sendto(b"end", str(tmp_path / "s"))
         assert sink.recv(10) == b"end"
 

@@ -153,11 +153,13 @@ async def test_a_node_gets_only_its_own_stream(authority: Authority) -> None:
     assert [status.connected for status in fleet.status()] == [False, False]
 
 
-async def test_the_local_socket_is_its_users_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_local_socket_is_for_one_node_of_its_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    async with serve(Fleet(lambda: 0.0, lambda _: None), OPERATIONS, socket="agents.sock"):
+    async with serve(Fleet(lambda: 0.0, lambda _: None), OPERATIONS, socket="agents.sock", local="here"):
         assert (tmp_path / "agents.sock").stat().st_mode & 0o777 == 0o600
         assert (await ask("unix:agents.sock", None, node="here")).issuer == "node here"
+        with pytest.raises(ControlRefuses, match="for the agent of here, and not of elsewhere"):
+            await ask("unix:agents.sock", None, node="elsewhere")
 
 
 async def test_a_port_in_use_is_an_error(authority: Authority) -> None:
