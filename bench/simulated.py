@@ -32,7 +32,7 @@ def nodes(mesh: Path, names: Sequence[str]) -> Iterator[None]:
     """These nodes of a mesh while the block runs, once all have joined."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, mesh, names), daemon=True)
+    process = context.Process(target=_serve, args=(theirs, mesh, names, written(hosts.CONTROL)), daemon=True)
     process.start()
     theirs.close()
     try:
@@ -46,12 +46,12 @@ def nodes(mesh: Path, names: Sequence[str]) -> Iterator[None]:
         process.join()
 
 
-def _serve(pipe: Pipe, mesh: Path, names: Sequence[str]) -> None:
-    asyncio.run(_run(pipe, mesh, names))
+def _serve(pipe: Pipe, mesh: Path, names: Sequence[str], control: str) -> None:
+    asyncio.run(_run(pipe, mesh, names, control))
 
 
-async def _run(pipe: Pipe, mesh: Path, names: Sequence[str]) -> None:
-    agents = [await _join(mesh, name) for name in names]
+async def _run(pipe: Pipe, mesh: Path, names: Sequence[str], control: str) -> None:
+    agents = [await _join(mesh, name, control) for name in names]
     async with asyncio.TaskGroup() as group:
         for number, agent in enumerate(agents):
             group.create_task(agent.run())
@@ -59,25 +59,22 @@ async def _run(pipe: Pipe, mesh: Path, names: Sequence[str]) -> None:
         pipe.send("joined")
 
 
-async def _join(mesh: Path, name: str) -> _Agent:
+async def _join(mesh: Path, name: str, control: str) -> _Agent:
     """What `septum node --join` does, without a disk."""
     token = read_token(hosts.token(mesh, name), time.time())
     domain, key = token.trust_domain, new_key()
-    channel = open_channel(
-        written(hosts.CONTROL), Tls(token.roots_pem, token.chain_pem, token.key_pem, control_name(domain))
-    )
+    channel = open_channel(control, Tls(token.roots_pem, token.chain_pem, token.key_pem, control_name(domain)))
     answer = await Calls(channel, name).call("Enrol", Enrol(csr(key)), Enrolled)
     await channel.close()
-    return _Agent(name, Tls(answer.roots, answer.chain, key, control_name(domain)), f"spiffe://{domain}/{name}")
+    return _Agent(name, control, Tls(answer.roots, answer.chain, key, control_name(domain)), f"spiffe://{domain}/{name}")
 
 
 class _Agent:
     """One node: the stream and the reports of an agent, over channels as an agent has them."""
 
-    def __init__(self, node: str, tls: Tls, identity: str) -> None:
-        self._control = written(hosts.CONTROL)
-        self._upstream = Upstream(node, lambda: open_channel(self._control, tls), time.time)
-        self._link = Link(self._control, node, lambda: tls)
+    def __init__(self, node: str, control: str, tls: Tls, identity: str) -> None:
+        self._upstream = Upstream(node, lambda: open_channel(control, tls), time.time)
+        self._link = Link(control, node, lambda: tls)
         certificates = (Certificate(identity, time.time() + _LIFETIME),)
         self._report = Report(septum="bench", envoy_up=True, certificates=certificates, source="septum")
 

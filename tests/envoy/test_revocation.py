@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
@@ -156,6 +156,32 @@ def test_what_a_cut_between_nodes_takes_with_it(lab: Lab) -> None:
         lab.revoke(("web", "far-tcp"))
         ended(revoked, BOUND)
         assert all(map(lasts, kept))
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_nothing_that_begins_while_it_is_revoked_outlives_it(lab: Lab, place: str) -> None:
+    """The rule and the cut come in one step here: what is on its way then is either denied or cut."""
+    pair, done, calls = ("web", f"{place}-tcp"), threading.Event(), []
+    lab.nodes.hold(lab.policy())
+
+    def open_again_and_again() -> None:
+        while not done.is_set():
+            with suppress(AssertionError, OSError):
+                calls.append(lab.call("web", place, "connect"))
+
+    threads = [threading.Thread(target=open_again_and_again) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        until(lambda: len(calls) > 20, what="sessions are opened")
+        lab.nodes.hold(lab.policy(pair), {pair: place})
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+    for call in calls:
+        ended(call, BOUND)
+        call.close()
 
 
 def test_no_cut_leaves_the_snapshot_as_it_is(lab: Lab) -> None:

@@ -1,4 +1,4 @@
-"""The relay of a node and the fleet of its one Envoy, tied together: what one wants done, the other does. No I/O."""
+"""The relay of a node and its Envoys, tied together: what one wants done, the other does. No I/O."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import assert_never
 
 from septum.model.snapshot import Resource, Snapshot
 from septum.node import relay
+from septum.node.envoys import Envoys
 from septum.node.manifest import Manifest
 from septum.node.relay import Relay
 from septum.xds import protocol
-from septum.xds.fleet import Fleet
 from septum.xds.protocol import Ack, Defer, Nack, Send, Subscribe
 from septum.xds.session import Session
 from septum.xds.status import Disconnected, Happening
@@ -40,12 +40,11 @@ class Exchange:
     """One node's. `fleet` is for the server that Envoy asks; everything else happens through the methods."""
 
     def __init__(self, node: str, clock: Callable[[], float], outward: Outward) -> None:
-        self.fleet = Fleet(clock, self._told, self._watched)
+        self.fleet = Envoys(node, clock, self._told, self._watched)
         self.relay = Relay(node)
         self._node = node
         self._outward = outward
         self._events: deque[relay.Event] = deque()
-        self.fleet.expect(node)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Begin with the snapshot that was good when the agent ended."""
@@ -69,11 +68,14 @@ class Exchange:
 
     def _told(self, happening: Happening) -> None:
         self._outward.tell(happening)
-        if isinstance(happening, Disconnected):
+        if happening == Disconnected(self._node):
             self._take(relay.EnvoyGone())
 
-    def _watched(self, session: Session, cause: protocol.Event, commands: Sequence[protocol.Command]) -> None:
-        self._take(relay.Envoy(session, cause, commands))
+    def _watched(
+        self, node: str, session: Session, cause: protocol.Event, commands: Sequence[protocol.Command]
+    ) -> None:
+        if node == self._node:
+            self._take(relay.Envoy(session, cause, commands))
 
     def _take(self, event: relay.Event) -> None:
         """Carry out what follows from an event, and then what happens by that, in turn."""
@@ -88,7 +90,7 @@ class Exchange:
     def _carry_out(self, command: relay.Command) -> None:
         match command:
             case relay.Publish(snapshot):
-                self.fleet.publish(self._node, snapshot)
+                self.fleet.want(snapshot)
             case relay.Say(message):
                 self._outward.say(message)
             case relay.Keep(snapshot):

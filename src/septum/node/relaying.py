@@ -85,7 +85,7 @@ class Relaying:
 
     def status(self) -> RelayStatus:
         """How it stands now."""
-        (envoy,) = self._exchange.fleet.status()
+        (envoy,) = (status for status in self._exchange.fleet.status() if status.node == self._node)
         relay, keeper = self._exchange.relay, self._keeper
         return RelayStatus(
             upstream=self._upstream.status,

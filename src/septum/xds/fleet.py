@@ -52,8 +52,8 @@ class Stream:
     session: Session
 
 
-# Called after each event of a node's stream, with what its session wanted done; it must neither block nor raise.
-Watch = Callable[[Session, Event, Sequence[Command]], None]
+# Called with a node after each event of its stream, and what its session wanted done; it must neither block nor raise.
+Watch = Callable[[str, Session, Event, Sequence[Command]], None]
 
 # An outcome and when it came, by the fleet's clock.
 _Waiting = asyncio.Future[tuple[Outcome, float]]
@@ -103,6 +103,13 @@ class Fleet:
             gone.stream.outlet.end()
         for _, future in gone.waiting:
             self._resolve(future, Missing("the node is not known any more"))
+
+    def rename(self, node: str, name: str) -> None:
+        """Know a node, its stream and what it should hold by another name; who had that name is forgotten."""
+        self.forget(name)
+        known = self._nodes[name] = self._nodes.pop(node)
+        if known.stream:
+            known.stream.node = name
 
     def publish(self, node: str, snapshot: Snapshot) -> None:
         """Say what a node should hold. What differs is on its stream's way when this returns."""
@@ -178,7 +185,7 @@ class Fleet:
         if after is not None and after != before:
             self._tell(Settled(stream.node, after))
         if self._watch:
-            self._watch(stream.session, event, commands)
+            self._watch(stream.node, stream.session, event, commands)
 
     def _carry_out(self, stream: Stream, command: Command) -> None:
         match command:

@@ -11,7 +11,7 @@ from septum.xds.types import CLUSTER, ENDPOINT, EXTENSION, LISTENER, ROUTE, SCOP
 NOTHING = Snapshot("", {})
 
 # Every type there is, in the order of `make_before_break`.
-TYPES = (CLUSTER, ENDPOINT, SECRET, EXTENSION, LISTENER, ROUTE, SCOPE, MANIFEST)
+TYPES = (CLUSTER, ENDPOINT, SECRET, EXTENSION, ROUTE, LISTENER, SCOPE, MANIFEST)
 _RANK = {type_url: rank for rank, type_url in enumerate(TYPES)}
 
 
@@ -20,8 +20,9 @@ def make_before_break(type_urls: Iterable[str]) -> list[str]:
 
     What is referred to goes before what refers to it: clusters before the routes to them, routes before the scopes
     that select them. A route that Envoy does not know yet cannot go first: its scope makes Envoy ask for it, and it
-    is sent in answer. Listeners go before routes, because a route's settings for a filter that is not in the chain are
-    ignored without a word. Types without a place go last.
+    is sent in answer. Routes that change go before listeners, because a changed listener ends the live calls that a
+    changed route does not allow any more: a call that began in between would be allowed by the one and live on by the
+    other. Types without a place go last.
     """
     return sorted(type_urls, key=lambda type_url: (_RANK.get(type_url, len(_RANK)), type_url))
 

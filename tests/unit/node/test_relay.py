@@ -298,6 +298,40 @@ def test_when_envoy_goes_everything_is_asked_for_again_and_answered_when_it_is_b
     assert agent.said() == [Ack(CLUSTER, nonces[0]), Ack(LISTENER, nonces[1]), Ack(MANIFEST, complete)]
 
 
+def test_an_envoy_that_is_leaving_still_gets_what_changes_and_its_answers_count_for_nothing():
+    agent = holding(clusters="a@1", listeners="in@1")
+    old_wire, old_stream = agent.wire, agent.stream
+    agent.envoy_comes()
+    assert agent.said()[0] == Subscribe(CLUSTER, ("a",)), "the new one holds nothing yet"
+    agent.control("clusters", "a@1")
+    agent.control("listeners", "in@1")
+    agent.complete(clusters="a@1", listeners="in@1")
+    old_wire.sends.clear()
+    nonce = agent.control("clusters", "a@2")
+    (sent,) = old_wire.sends
+    assert sent.resources == (res("a@2"),)
+    agent.exchange.fleet.receive(old_stream, Ack(CLUSTER, sent.nonce))
+    assert agent.said() == []
+    for type_url in (CLUSTER, LISTENER, SCOPE):
+        agent.answer(type_url)
+    assert Ack(CLUSTER, nonce) in agent.said()
+    agent.exchange.fleet.close(old_stream)
+    assert agent.said() == []
+    assert [status.node for status in agent.exchange.fleet.status()] == [NODE]
+
+
+def test_an_envoy_that_was_leaving_serves_again_when_its_successor_dies():
+    agent = holding(clusters="a@1")
+    old_stream = agent.stream
+    agent.envoy_comes()
+    agent.said()
+    nonce = agent.control("clusters", "a@1")
+    complete = agent.complete(clusters="a@1")
+    agent.envoy_goes()
+    assert agent.said() == [Ack(CLUSTER, nonce), Ack(MANIFEST, complete)]
+    assert old_stream.node == NODE
+
+
 def test_a_new_stream_begins_with_what_envoy_holds_as_it_was_received():
     agent = holding(clusters="a@1 b@1")
     agent.control("clusters", "b@2")

@@ -111,18 +111,38 @@ def test_a_secret_that_nobody_asks_for_is_not_missing_and_keeps_nothing_from_bei
 
 
 class Outlet:
+    def __init__(self) -> None:
+        self.sends: list[Send] = []
+        self.ended = False
+
     def send(self, response: Send) -> None:
-        pass
+        self.sends.append(response)
 
     def end(self) -> None:
-        pass
+        self.ended = True
+
+
+def test_a_node_that_is_renamed_keeps_its_stream_and_makes_room_for_another():
+    fleet = Fleet(lambda: 0.0, lambda happening: None)
+    fleet.publish("n", snapshot("s1", a="1"))
+    outlet = Outlet()
+    stream = fleet.open("n", outlet)
+    fleet.rename("n", "old")
+    fleet.receive(stream, Subscribe(CLUSTER))
+    assert [status.node for status in fleet.status()] == ["old"]
+    assert [made.name for made in outlet.sends[0].resources] == ["a"]
+    fleet.publish("n", snapshot("s1", a="1"))
+    fleet.open("n", Outlet())
+    assert not outlet.ended
+    fleet.rename("old", "n")
+    assert [(status.node, status.sent) for status in fleet.status()] == [("n", 1)]
 
 
 def test_whoever_watches_a_fleet_hears_of_each_event_once_it_was_carried_out():
     watched = []
 
-    def watch(session, event, commands) -> None:
-        watched.append((event, [command for command in commands if isinstance(command, Held)], session.quiet))
+    def watch(node, session, event, commands) -> None:
+        watched.append((node, event, [command for command in commands if isinstance(command, Held)], session.quiet))
 
     fleet = Fleet(lambda: 0.0, lambda happening: None, watch)
     first = snapshot("s1", a="1")
@@ -131,9 +151,9 @@ def test_whoever_watches_a_fleet_hears_of_each_event_once_it_was_carried_out():
     fleet.receive(stream, Subscribe(CLUSTER))
     fleet.receive(stream, Ack(CLUSTER, "1"))
     assert watched == [
-        (Published(first), [], True),
-        (Subscribe(CLUSTER), [], False),
-        (Ack(CLUSTER, "1"), [Held(CLUSTER, {"a": "1"})], True),
+        ("n", Published(first), [], True),
+        ("n", Subscribe(CLUSTER), [], False),
+        ("n", Ack(CLUSTER, "1"), [Held(CLUSTER, {"a": "1"})], True),
     ]
 
 

@@ -10,8 +10,8 @@ def test_what_is_referred_to_goes_before_what_refers_to_it():
         CLUSTER,
         ENDPOINT,
         SECRET,
-        LISTENER,
         ROUTE,
+        LISTENER,
         SCOPE,
         "x",
     ]
