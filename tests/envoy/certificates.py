@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 from cryptography import x509
@@ -61,6 +62,7 @@ class Ca:
         self,
         *uris: str,
         dns: Sequence[str] = (),
+        addresses: Sequence[str] = (),
         common_name: str = "leaf",
         begins: timedelta = -HOUR,
         ends: timedelta = HOUR,
@@ -70,6 +72,7 @@ class Ca:
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
         built = _builder(subject, self._name, key.public_key(), begins, ends)
         names = [*map(x509.UniformResourceIdentifier, uris), *map(_dns_name, dns)]
+        names += (x509.IPAddress(ip_address(address)) for address in addresses)
         if names:
             built = built.add_extension(x509.SubjectAlternativeName(names), critical=False)
         both = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]

@@ -49,8 +49,8 @@ def test_what_is_held_through_the_relay_is_what_envoy_answers_by():
             assert await get(port, "a") == (200, "one")
             assert control.taken_sends() == [
                 (CLUSTER, ["a"], ()),
-                (LISTENER, ["in"], ()),
                 (ROUTE, ["ra"], ()),
+                (LISTENER, ["in"], ()),
                 (SCOPE, ["a"], ()),
                 (MANIFEST, ["manifest"], ()),
             ]

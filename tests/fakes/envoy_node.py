@@ -1,4 +1,4 @@
-"""An Envoy that a fleet can serve: it subscribes as Envoy does, and takes or refuses what it is told to."""
+"""An Envoy that a fleet can serve, or an agent: it subscribes as that does, and takes or refuses what it is told to."""
 
 from __future__ import annotations
 
@@ -8,27 +8,29 @@ from collections import deque
 from envoy.config.route.v3.scoped_route_pb2 import ScopedRouteConfiguration
 
 from septum.xds.fleet import Fleet, Stream
+from septum.xds.order import TYPES
 from septum.xds.protocol import Ack, Event, Nack, Send, Subscribe
-from septum.xds.types import CLUSTER, LISTENER, ROUTE, SCOPE
+from septum.xds.types import ALL, CLUSTER, LISTENER, ROUTE, SCOPE
 
 
 class FakeNode:
     """Answers each response in the next turn of the loop, unless it is `silent`.
 
-    `refuses` maps a resource's name to the reason. `holds` is what it took: (type, name) → version.
+    `refuses` maps a resource's name to the reason. `holds` is what it took: (type, name) → version. As an `agent` it
+    asks for everything of every type, also for what no Envoy asks for.
     """
 
-    def __init__(self, fleet: Fleet, node: str) -> None:
+    def __init__(self, fleet: Fleet, node: str, *, agent: bool = False) -> None:
         self.refuses: dict[str, str] = {}
         self.silent = False
         self.holds: dict[tuple[str, str], str] = {}
         self.received: list[tuple[str, str]] = []
-        self._fleet = fleet
+        self._fleet, self._agent = fleet, agent
         self._routes: dict[str, str] = {}
         self._waiting: deque[Send] = deque()
         self.stream: Stream = fleet.open(node, self)
-        for type_url in (CLUSTER, LISTENER, SCOPE):
-            self._tell(Subscribe(type_url))
+        for type_url in TYPES if agent else (CLUSTER, LISTENER, SCOPE):
+            self._tell(Subscribe(type_url, (ALL,) if agent else ()))
 
     def send(self, response: Send) -> None:
         """Take a response from the fleet."""
@@ -37,6 +39,10 @@ class FakeNode:
 
     def end(self) -> None:
         """The fleet ended the stream."""
+
+    def leave(self) -> None:
+        """End the stream, as a node does that goes away."""
+        self._fleet.close(self.stream)
 
     def answer(self) -> None:
         """Answer what waits, unless it is silent."""
@@ -53,7 +59,7 @@ class FakeNode:
             self.holds.pop((response.type_url, name), None)
         kind, nonce = response.type_url, response.nonce
         self._tell(Nack(kind, nonce, refused[0]) if refused else Ack(kind, nonce))
-        if kind == SCOPE:
+        if kind == SCOPE and not self._agent:
             self._follow_scopes(response)
 
     def _follow_scopes(self, response: Send) -> None:

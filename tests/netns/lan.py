@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import socket
 import subprocess
 import threading
@@ -21,8 +22,8 @@ from types import TracebackType
 _NEWNET = 0x40000000  # CLONE_NEWNET, unshare(2)
 _OWN = "/proc/thread-self/ns/net"
 _libc = ctypes.CDLL(None, use_errno=True)
-# Port states of a bridge (if_bridge.h). What a disabled port gets vanishes without a word, as in a broken switch.
-_DISABLED, _FORWARDING = "0", "3"
+# Ports of a bridge of this kind do not see each other (bridge(8), `isolated`).
+_APART = ("type", "bridge_slave", "isolated")
 _ALL = 3  # ETH_P_ALL, if_ether.h
 
 
@@ -49,26 +50,29 @@ class Lan:
 
     @contextmanager
     def away(self, *hosts: str) -> Iterator[None]:
-        """Nothing gets to these hosts, or from them, while the block runs."""
-        self._each(hosts, "state", _DISABLED)
+        """Nothing gets to these hosts, or from them, while the block runs; nobody is told."""
+        self._each(hosts, "down")
         try:
             yield
         finally:
-            self._each(hosts, "state", _FORWARDING)
+            self._each(hosts, "up")
 
     @contextmanager
     def parted(self, *hosts: str) -> Iterator[None]:
         """These hosts reach all the others and not each other, while the block runs."""
-        self._each(hosts, "isolated", "on")
+        self._each(hosts, *_APART, "on")
         try:
             yield
         finally:
-            self._each(hosts, "isolated", "off")
+            self._each(hosts, *_APART, "off")
 
     def listening(self, host: str) -> set[str]:
         """The addresses, as `10.77.0.1:80`, at which something on a host takes TCP connections, loopback aside."""
         shown = self._run(host, "ss", "-Htln").splitlines()
-        return {at for at in (line.split()[3] for line in shown) if not at.startswith(("127.", "[::1]"))}
+        found = (line.split()[3] for line in shown)
+        # gRPC opens IPv6 sockets for IPv4 addresses.
+        plain = (re.sub(r"^\[::ffff:([\d.]+)\]", r"\1", at) for at in found)
+        return {at for at in plain if not at.startswith(("127.", "[::1]"))}
 
     def tap(self, host: str) -> socket.socket:
         """A socket that gets every frame to and from a host."""
@@ -78,9 +82,10 @@ class Lan:
         made.settimeout(0.2)
         return made
 
-    def _each(self, hosts: tuple[str, ...], option: str, value: str) -> None:
+    def _each(self, hosts: tuple[str, ...], *change: str) -> None:
+        """Change the bridge's end of each host's wire."""
         for host in hosts:
-            self._run("", "ip", "link", "set", "dev", host, "type", "bridge_slave", option, value)
+            self._run("", "ip", "link", "set", "dev", host, *change)
 
     def _run(self, host: str, *command: str) -> str:
         with self.inside(host):

@@ -13,6 +13,7 @@ import ipaddress
 import socket
 import sys
 import time
+from collections.abc import Awaitable
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -130,7 +131,11 @@ def _built(settings: Settings, stack: AsyncExitStack) -> _Parts:
     certificates = Certificates(settings.state / "ca", time.time)
     fronts = Fronts(settings.node, registry.members, certificates.trusted_in)
     plane = Plane(fronts, state, registry, fleet, pick_outbound)
-    membership = Membership(registry, certificates.authority, plane.mesh, plane.fronted, settings.node, time.time)
+
+    def joined(node: str) -> Awaitable[object]:
+        return plane.refresh(f"node {node} joined", patience=0)
+
+    membership = Membership(registry, certificates.authority, plane.mesh, plane.fronted, joined, time.time)
     receiver = Receiver(settings.state / "records" / FILE, plane.trust_domain, History(state, plane))
     stack.push_async_callback(receiver.close)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -38,9 +38,9 @@ class Heard:
 
 
 class Membership:
-    """The operations for agents. `local` is the node of this machine, which needs no token; `mesh` is the one enforced.
+    """The operations for agents. `mesh` is the one enforced, `fronted` tells the workloads that a node speaks for.
 
-    `fronted` tells the workloads that a node may speak for.
+    `joined` is awaited when a node has become a member: what it fronts may be less than the mesh puts there.
     """
 
     def __init__(
@@ -49,11 +49,11 @@ class Membership:
         authority: Callable[[], Authority | None],
         mesh: Callable[[], Mesh | None],
         fronted: Callable[[str], frozenset[str]],
-        local: str,
+        joined: Callable[[str], Awaitable[object]],
         clock: Callable[[], float],
     ) -> None:
         self._registry, self._authority, self._mesh = registry, authority, mesh
-        self._fronted, self._local, self._clock = fronted, local, clock
+        self._fronted, self._joined, self._clock = fronted, joined, clock
         self.heard: dict[str, Heard] = {}
         self._news = asyncio.Event()
         # How many certificates were issued since this process started, by kind.
@@ -99,6 +99,7 @@ class Membership:
         issued = self._issue(
             authority, request.csr, NodeId(authority.trust_domain, token.node), token.node, NODE_LIFETIME
         )
+        await self._joined(token.node)
         _log.info("a node joined", node=token.node, workloads=sorted(token.workloads))
         roots = authority.bundle(self._clock()).roots_pem
         return Enrolled(token.node, mesh.name, mesh.trust_domain, issued.chain_pem, roots)

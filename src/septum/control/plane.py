@@ -78,6 +78,15 @@ class _Enforced:
     cuts: Mapping[Pair, str]
 
 
+@dataclass(frozen=True, slots=True)
+class _Late:
+    """A version that some nodes did not hold when `apply` stopped waiting, and the one before it."""
+
+    before: _Enforced | None
+    wanted: _Enforced
+    nodes: tuple[str, ...]
+
+
 PickOutbound = Callable[[Mesh, Mapping[str, Address]], dict[str, Address]]
 
 
@@ -98,7 +107,7 @@ class Plane:
         self._loader = Loader()
         self._current: _Enforced | None = None
         self._lock = asyncio.Lock()
-        self._late: asyncio.Queue[tuple[_Enforced | None, _Enforced]] = asyncio.Queue()
+        self._late: asyncio.Queue[_Late] = asyncio.Queue()
         self._labels: dict[str, OrderedDict[str, str]] = {}
 
     @property
@@ -200,7 +209,7 @@ class Plane:
         before = self._current
         previous = before.policy.version if before else ""
         started = time.perf_counter()
-        arrived = await self._arrived(wanted, patience)
+        arrived = tuple(_blamed(arrival, before) for arrival in await self._arrived(wanted, patience))
         times["held"] = (time.perf_counter() - started) * 1e3
         changed = _changed(before, wanted)
         made = Applied(Outcome.HELD, wanted.policy.version, previous, diagnostics, arrived, changed, times)
@@ -214,26 +223,47 @@ class Plane:
                 await self._revert(before, patience)
                 raise
         self._current = wanted
-        if any(arrival.arrived is Arrived.MISSING for arrival in arrived):
-            self._late.put_nowait((before, wanted))
+        missing = tuple(arrival.node for arrival in arrived if arrival.arrived is Arrived.MISSING)
+        if missing:
+            self._late.put_nowait(_Late(before, wanted, missing))
             return replace(made, outcome=Outcome.SENT)
         return made if changed or wanted.policy.version != previous else replace(made, outcome=Outcome.UNCHANGED)
 
     async def run(self) -> None:
         """Take back what a node refuses after `apply` has stopped waiting, for as long as the plane lives."""
-        while True:
-            before, wanted = await self._late.get()
-            waited = {node: snapshot.version for node, snapshot in wanted.snapshots.items()}
-            arrived = arrivals(await self._fleet.arrivals(waited, _NO_END), 0.0)
-            refused = [arrival for arrival in arrived if arrival.arrived is Arrived.REFUSED]
-            if refused and before is not None:
-                await self._take_back(before, wanted, refused)
+        async with asyncio.TaskGroup() as group:
+            watching: asyncio.Task[None] | None = None
+            while True:
+                late = await self._late.get()
+                if watching:
+                    watching.cancel()  # a newer version is desired: what becomes of the older one says nothing
+                watching = group.create_task(self._watch(late))
+
+    async def _watch(self, late: _Late) -> None:
+        """Wait for the nodes that were away: each may refuse at any time, and none need come back at all."""
+        waits = {asyncio.create_task(self._fate(node, late.wanted)) for node in late.nodes}
+        try:
+            while waits:
+                done, waits = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+                fates = [_blamed(task.result(), late.before) for task in done]
+                refused = [fate for fate in fates if fate.arrived is Arrived.REFUSED]
+                if refused and late.before is not None:
+                    await self._take_back(late.before, late.wanted, refused)
+                    return
+        finally:
+            for task in waits:
+                task.cancel()
+
+    async def _fate(self, node: str, wanted: _Enforced) -> Arrival:
+        (fate,) = arrivals(await self._fleet.arrivals({node: wanted.snapshots[node].version}, _NO_END), 0.0)
+        return fate
 
     async def _take_back(self, before: _Enforced, wanted: _Enforced, refused: list[Arrival]) -> None:
         async with self._lock:
             if self._current is not wanted:
                 return
-            self._state.take_back(wanted.policy.version)
+            if wanted.policy.version != before.policy.version:
+                self._state.take_back(wanted.policy.version)
             self._current = before
             self._publish(before)
         reasons = {arrival.node: arrival.why for arrival in refused}
@@ -299,6 +329,21 @@ class Plane:
             if kept.get(name) != address:
                 self._state.set_outbound(name, str(address))
         return picked
+
+
+def _blamed(arrival: Arrival, before: _Enforced | None) -> Arrival:
+    """The arrival; what a node refuses that was the same in the version before is not this version's fault.
+
+    Going back would not help, and a node with a port in use must not hold up every change of the mesh.
+    """
+    snapshot = before.snapshots.get(arrival.node) if before else None
+    if arrival.arrived is not Arrived.REFUSED or snapshot is None:
+        return arrival
+    for refusal in arrival.refusals:
+        known = snapshot.of(refusal.type_url).get(refusal.name)
+        if known is None or known.version != refusal.version:
+            return arrival
+    return replace(arrival, arrived=Arrived.MISSING, why=f"refused as before: {arrival.why}")
 
 
 def _changed(before: _Enforced | None, after: _Enforced) -> tuple[tuple[str, str, str], ...]:

@@ -235,9 +235,7 @@ class _Reader:
             names.add(word(item))
         return frozenset(names)
 
-    def _references(
-        self, root: MappingNode, segments: Mapping[str, Segment], targets: Mapping[str, Target]
-    ) -> None:
+    def _references(self, root: MappingNode, segments: Mapping[str, Segment], targets: Mapping[str, Target]) -> None:
         for key, node in children(root, "workloads"):
             self._segment_reference(child(node, "segment"), segments)
             for target, _ in children(node, "dials"):

@@ -150,7 +150,7 @@ def _host(section: Section[External], node: Node | None, protocol: str) -> str:
 
 
 def _not_outside(section: Section[External], node: Scalar) -> None:
-    """On the node's own host are the listeners of all its workloads, and whoever is on its link hands out its secrets."""
+    """Each host means another place by it: its own, with the listeners of all workloads, or its link, with metadata."""
     help = "list what is there as a workload, or write the DNS name or the address that networks know it by"
     section.add(WRONG_VALUE, f"`{node.text}` is on each node's own host or link, and not outside", node.span, help)
 

@@ -4,76 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator, Mapping
 from contextlib import closing
-from pathlib import Path
 
 import pytest
+from control_world import NOW, World, files
 
-from fakes.envoy_node import FakeNode
 from meshes import SHOP, SHOP_RULES
-from septum.control.plane import Applied, Outcome, Plane
-from septum.control.state import State, StateError
-from septum.model.mesh import Address, Mesh
-from septum.xds.fleet import Fleet
+from septum.control.arrivals import Arrival, Arrived
+from septum.control.plane import Outcome
+from septum.control.state import StateError, Version
+from septum.model.mesh import Address
+from septum.model.snapshot import MANIFEST
 from septum.xds.types import LISTENER, ROUTE
 
 pytestmark = pytest.mark.anyio
 
-FILES: Mapping[str, bytes] = {"septum.yaml": SHOP.encode(), "policy/rules.yaml": SHOP_RULES.encode()}
 NARROWER = SHOP_RULES.replace(", POST /orders", "")
-
-
-def pick(mesh: Mesh, kept: Mapping[str, Address]) -> dict[str, Address]:
-    return {name: kept.get(name, Address("127.0.0.1", 19000 + n)) for n, name in enumerate(mesh.workloads)}
-
-
-def files(rules: str = SHOP_RULES, mesh: str = SHOP) -> dict[str, bytes | OSError]:
-    return {"septum.yaml": mesh.encode(), "policy/rules.yaml": rules.encode()}
-
-
-class World:
-    """A plane with its state in a file, and a node that may be there."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.state = State(path)
-        self.fleet = Fleet(lambda: 0.0, lambda _: None)
-        self.plane = Plane("n1", "decisions.jsonl", self.state, self.fleet, pick, lambda: 1000.0)
-
-    def node(self) -> FakeNode:
-        return FakeNode(self.fleet, "n1")
-
-    async def apply(self, rules: str = SHOP_RULES, mesh: str = SHOP, patience: float = 5.0) -> Applied:
-        async with asyncio.timeout(20):
-            return await self.plane.apply(files(rules, mesh), "ada", patience)
-
-    def enforced(self) -> str:
-        """The version that a restart would take up."""
-        version = self.state.enforced()
-        return version.digest if version else ""
-
-    def version(self) -> str:
-        return self.plane.policy.version if self.plane.policy else ""
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path / "state.db")
-    yield made
-    made.state.close()
+WIDER = SHOP_RULES.replace("POST /orders]", "POST /orders, GET /basket]")
 
 
 async def test_a_version_that_the_node_holds_is_enforced_and_stored(world: World) -> None:
     node = world.node()
     applied = await world.apply()
-    assert (applied.outcome, applied.previous, applied.nodes, applied.refusals) == (Outcome.HELD, "", (), ())
+    assert (applied.outcome, applied.previous, applied.refusals) == (Outcome.HELD, "", ())
+    assert applied.nodes == (Arrival("n1", Arrived.HELD),)
     assert applied.version == world.version() == world.enforced()
     assert applied.milliseconds.keys() == {"check", "compile", "held"}
-    assert set(node.holds) == set(applied.resources_changed)
+    assert {("n1", *key) for key in node.holds} == set(applied.resources_changed)
     stored = world.state.enforced()
     assert stored is not None
-    assert (stored.files, stored.author, stored.applied) == (dict(FILES), "ada", 1000.0)
+    assert (stored.files, stored.author, stored.applied) == (files(), "ada", NOW)
     assert stored.slices.keys() == world.plane.policy.mesh.workloads.keys()  # type: ignore[union-attr]
 
 
@@ -83,8 +43,8 @@ async def test_a_changed_rule_sends_one_route_configuration(world: World) -> Non
     seen = len(node.received)
     applied = await world.apply(NARROWER)
     assert (applied.outcome, applied.previous) == (Outcome.HELD, first.version)
-    assert applied.resources_changed == ((ROUTE, "orders"),)
-    assert node.received[seen:] == [(ROUTE, "orders")]
+    assert applied.resources_changed == (("n1", ROUTE, "orders"), ("n1", MANIFEST, "manifest"))
+    assert node.received[seen:] == [(ROUTE, "orders"), (MANIFEST, "manifest")]
 
 
 async def test_the_same_files_send_nothing(world: World) -> None:
@@ -124,11 +84,10 @@ async def test_what_the_node_refuses_is_taken_back(world: World) -> None:
 async def test_a_node_that_is_not_there_is_sent_to_and_named(world: World) -> None:
     applied = await world.apply(patience=0.01)
     assert applied.outcome is Outcome.SENT
-    assert [(status.node, status.connected) for status in applied.nodes] == [("n1", False)]
+    assert applied.nodes == (Arrival("n1", Arrived.MISSING, "not connected"),)
     assert applied.version == world.enforced()
     node = world.node()
-    status = await world.plane.ready(5.0)
-    assert status.held_version == status.desired_version is not None
+    assert await world.plane.ready(5.0) == (Arrival("n1", Arrived.HELD),)
     assert (LISTENER, "outbound/orders") in node.holds
 
 
@@ -137,7 +96,7 @@ async def test_a_node_that_does_not_answer_is_waited_for_and_named(world: World)
     await world.apply()
     node.silent = True
     applied = await world.apply(NARROWER, patience=0.01)
-    assert (applied.outcome, applied.nodes[0].connected, applied.nodes[0].sent) == (Outcome.SENT, True, 1)
+    assert (applied.outcome, applied.nodes) == (Outcome.SENT, (Arrival("n1", Arrived.MISSING, "no answer yet"),))
     node.silent = False
     node.answer()
     assert (await world.apply(NARROWER)).outcome is Outcome.UNCHANGED
@@ -169,12 +128,12 @@ async def test_changes_come_one_after_another(world: World) -> None:
 async def test_a_restart_takes_up_what_was_enforced(world: World) -> None:
     world.node()
     applied = await world.apply()
-    again = World(world.path)
+    again = World(world.path.parent)
     assert again.plane.policy is None
     assert again.plane.restore()
     assert again.version() == applied.version
     node = again.node()
-    assert (await again.plane.ready(5.0)).held_version is not None
+    assert [arrival.arrived for arrival in await again.plane.ready(5.0)] == [Arrived.HELD]
     assert (ROUTE, "orders") in node.holds
     again.state.close()
 
@@ -182,11 +141,11 @@ async def test_a_restart_takes_up_what_was_enforced(world: World) -> None:
 async def test_there_is_nothing_to_take_up_the_first_time(world: World) -> None:
     assert not world.plane.restore()
     assert world.plane.outbound() == {}
-    assert (await world.plane.ready(0.01)).desired_version is None
+    assert await world.plane.ready(0.01) == ()
 
 
 async def test_a_stored_version_that_is_not_valid_any_more_is_said(world: World) -> None:
-    world.state.enforce("d" * 64, {"septum.yaml": b"mesh: [\n"}, {}, "ada", 1.0)
+    world.state.enforce(Version(0, "d" * 64, 1.0, "ada", {"septum.yaml": b"mesh: [\n"}, {}))
     with pytest.raises(ValueError, match="the stored version dddddddddddd is not valid any more"):
         world.plane.restore()
     assert world.plane.policy is None
@@ -226,10 +185,14 @@ async def test_a_refusal_that_comes_after_the_wait_is_taken_back(world: World) -
     node.silent = False
     node.answer()
     async with asyncio.timeout(10):
-        while world.version() != first.version or (await world.plane.ready(5)).held_version is None:  # noqa: ASYNC110 - the loop's turns are the event
+        while world.version() != first.version or not await held(world):  # noqa: ASYNC110 - the loop's turns are the event
             await asyncio.sleep(0)
     running.cancel()
     assert world.enforced() == first.version
+
+
+async def held(world: World) -> bool:
+    return all(arrival.arrived is Arrived.HELD for arrival in await world.plane.ready(5.0))
 
 
 async def test_a_later_apply_is_not_taken_back_by_an_older_refusal(world: World) -> None:

@@ -96,8 +96,8 @@ def test_changes_travel_one_by_one_in_make_before_break_order_and_new_ones_toget
         send(5, CLUSTER, "c@1 d@1"),
         send(6, CLUSTER, "a@2"),
         send(7, CLUSTER, "b@2"),
-        send(8, LISTENER, "in@2"),
-        send(9, ROUTE, "ra@2"),
+        send(8, ROUTE, "ra@2"),
+        send(9, LISTENER, "in@2"),
         send(10, SCOPE, "a@2"),
     ]
 
