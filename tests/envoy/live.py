@@ -50,7 +50,9 @@ class Stream:
 class WebSocket:
     def __init__(self, port: int, target: str) -> None:
         wire = socket.create_connection(("127.0.0.1", port), 10)
-        self._session = connect(f"ws://{target}/socket", sock=wire, compression=None, proxy=None, close_timeout=0.1, legacy=True)
+        self._session = connect(
+            f"ws://{target}/socket", sock=wire, compression=None, proxy=None, close_timeout=0.1, legacy=True
+        )
         assert self.alive()
 
     def alive(self) -> bool:

@@ -199,8 +199,6 @@ def end(process: subprocess.Popen[bytes]) -> None:
 def _command(drain: int) -> list[str]:
     line = command(find_envoy(), 2)
     line[line.index("--drain-time-s") + 1] = str(drain)
-    if "--drain-strategy" not in line:
-        line += ["--drain-strategy", "immediate"]
     return line if "--disable-hot-restart" in line else [*line, "--disable-hot-restart"]
 
 

@@ -20,7 +20,7 @@ from proxy import backends, free_port, wait_for
 from test_square import RPCS, SERVICES, Generator
 
 from septum.model.decision import Decision, Request
-from septum.model.mesh import Address, Mesh, Mode, Protocol
+from septum.model.mesh import Address, Mesh, Mode
 from septum.model.operation import ConnectOperation, GrpcOperation, HttpPattern
 from septum.model.policy import Policy, Rule
 from septum.policy.ask import http_operation
@@ -50,7 +50,7 @@ class Lab:
         return record
 
     def each_once(self, prefix: str) -> None:
-        """No request is on record twice. What each node was asked last is waited for, so that nothing is still to come."""
+        """No request is on record twice. What was asked last is waited for, so that nothing is still to come."""
         for caller in self.mesh.workloads:
             h1.Connection(port(self.mesh, caller)).send(_get("nobody", "/", f"last-{prefix}-{caller}"))
         for caller in self.mesh.workloads:
@@ -178,7 +178,8 @@ def test_the_square_over_tcp(lab: Lab, seed: int) -> None:
     for caller in lab.mesh.workloads:
         for target in ("store", "watched-store"):
             id, authority = f"nt-{seed}-{caller}-{target}", f"{target}:{lab.mesh.workloads[target].at.port}"
-            with socket.create_connection(("127.0.0.1", port(lab.mesh, caller)), 10) as wire, wire.makefile("rb") as file:
+            outbound = ("127.0.0.1", port(lab.mesh, caller))
+            with socket.create_connection(outbound, 10) as wire, wire.makefile("rb") as file:
                 wire.sendall(_get(authority, authority, id, method="CONNECT"))
                 passed = b" 200 " in file.readline()
                 while file.readline().strip():

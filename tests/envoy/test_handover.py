@@ -280,17 +280,21 @@ def with_a_listener_on(port: int) -> bytes:
     return bytes(made.SerializeToString())
 
 
-def test_without_a_control_plane_nobody_takes_over(mesh: Mesh) -> None:
-    before, control = envoy_pid(mesh), mesh.pid("control")
-    os.kill(control, signal.SIGSTOP)
+def test_without_its_agent_nobody_takes_over_and_without_the_control_plane_one_does(mesh: Mesh) -> None:
+    before, agent, control = envoy_pid(mesh), mesh.pid("agent"), mesh.pid("control")
+    os.kill(agent, signal.SIGSTOP)
     try:
         answer = local.call(mesh.state, "node.sock", "upgrade", within=2, patience=5)
         assert answer["refused"].startswith("the new Envoy did not serve within 2 seconds")
         assert (envoy_pid(mesh), enforces(mesh)) == (before, True)
     finally:
+        os.kill(agent, signal.SIGCONT)
+    os.kill(control, signal.SIGSTOP)
+    try:
+        assert handover.upgrade(mesh.state, patience=5).old_pid == before
+        assert enforces(mesh)
+    finally:
         os.kill(control, signal.SIGCONT)
-    assert handover.upgrade(mesh.state, patience=5).old_pid == before
-    assert enforces(mesh)
 
 
 @contextmanager
@@ -340,7 +344,7 @@ def test_a_change_reaches_also_the_one_that_is_leaving(mesh: Mesh) -> None:
 
 
 def test_a_supervisor_that_is_killed_meanwhile_is_followed_by_one_that_sees_it_through(mesh: Mesh) -> None:
-    with leaving(mesh, patience=20) as (session, upgrading):
+    with leaving(mesh, patience=12) as (session, upgrading):
         old, new = (one["pid"] for one in reversed(processes(mesh)))
         mesh.up.signal(signal.SIGKILL)
         mesh.up.wait()
@@ -358,8 +362,8 @@ def test_a_supervisor_that_is_killed_meanwhile_is_followed_by_one_that_sees_it_t
 
 
 def test_a_supervisor_that_is_killed_while_one_comes_leaves_one_that_serves(mesh: Mesh) -> None:
-    before, control = envoy_pid(mesh), mesh.pid("control")
-    os.kill(control, signal.SIGSTOP)
+    before, agent = envoy_pid(mesh), mesh.pid("agent")
+    os.kill(agent, signal.SIGSTOP)
     with ThreadPoolExecutor(1) as pool:
         upgrading = pool.submit(handover.upgrade, mesh.state)
         coming = until(lambda: adopted.find(mesh.state, "envoy.coming"), what="the new one")
@@ -368,7 +372,7 @@ def test_a_supervisor_that_is_killed_while_one_comes_leaves_one_that_serves(mesh
         )
         mesh.up.signal(signal.SIGKILL)
         mesh.up.wait()
-        os.kill(control, signal.SIGKILL)
+        os.kill(agent, signal.SIGKILL)
         assert upgrading.exception(20)
     up = mesh.start()
     assert up.event("taken over", process="envoy")["pid"] == before
@@ -441,7 +445,8 @@ def test_a_plain_restart_starts_another_one(mesh: Mesh) -> None:
 def test_the_processes_are_listed(mesh: Mesh) -> None:
     listed = handover.ps(mesh.state)
     assert listed["pid"] == mesh.up.pid
-    control, envoy = listed["processes"]
+    control, agent, envoy = listed["processes"]
+    assert (agent["process"], agent["state"], agent["pid"]) == ("agent", "running", mesh.pid("agent"))
     assert (control["process"], control["pid"], control["version"]) == ("control", mesh.pid("control"), "")
     assert (envoy["process"], envoy["state"], envoy["starts"]) == ("envoy", "running", 1)
     assert envoy["run"] == adopted.run_of(mesh.state, "envoy")

@@ -10,7 +10,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,9 @@ import h2.events
 import httpx
 import pytest
 from backends import GREETING, HttpEcho, TcpGreeter
-from certificates import HOUR, Ca, Leaf
-from proxy import Proxy, free_port, running_proxy, wait_for
+from certificates import HOUR, Ca, Leaf, client_context
+from nodes import Nodes, port, running_nodes, workload
+from proxy import Proxy, running_proxy, wait_for
 
 from septum.audit.line import Line, read_line
 from septum.audit.outcome import Outcome, outcome
@@ -123,16 +124,12 @@ class Lab:
     places: dict[str, Any]
     directory: Path
     count: int = 0
-    asked: list[str] = field(default_factory=list)
 
     def policy(self, *more: Rule, without: str = "") -> Policy:
-        http = [
-            p.name
-            for p in (self.mesh.external or {}).values()
-            if p.protocol is Protocol.HTTP and p.mode is Mode.ENFORCE
-        ]
-        rules = (Rule("read", ("web",), tuple(http), READ), Rule("bank", ("web",), ("bank",), None),
-                 Rule("vault", ("web",), ("vault",), None))  # fmt: skip
+        enforced = [place for place in (self.mesh.external or {}).values() if place.mode is Mode.ENFORCE]
+        http = tuple(place.name for place in enforced if place.protocol is Protocol.HTTP)
+        sessions = (Rule(place, ("web",), (place,), None) for place in ("bank", "vault"))
+        rules = (Rule("read", ("web",), http, READ), *sessions)
         return Policy(self.mesh, tuple(rule for rule in (*rules, *more) if rule.id != without), f"v{without}")
 
     def port(self, caller: str = "web") -> int:
@@ -243,7 +240,7 @@ def lab() -> Iterator[Lab]:
             External("branch", "branch.localhost", bank.port, Protocol.TCP, sni=True, mode=Mode.OBSERVE),
             External("vault", "vault.localhost", vault.port, Protocol.TCP),
         ]
-        here = {name: _caller(name) for name in CALLERS}
+        here = _callers(*CALLERS)
         mesh = Mesh(
             "lab", "lab.test", {"core": Segment("core")}, here, frozenset({"core"}),
             external={place.name: place for place in external},
@@ -262,10 +259,28 @@ def as_ever(lab: Lab) -> Iterator[None]:
     lab.proxy.hold(lab.policy())
 
 
-def _caller(name: str) -> Workload:
-    dials = {place: Address("127.0.0.1", free_port()) for place in ("bank", "vault")}
-    own = Address("127.0.0.1", free_port())
-    return Workload(name, "core", Address("127.0.0.1", 9), Protocol.HTTP, outbound=own, dials=dials)
+def _callers(*names: str) -> dict[str, Workload]:
+    """Workloads that call, each with a listener of its own and addresses for sessions."""
+    ports = iter(free_ports(3 * len(names)))
+
+    def own() -> Address:
+        return Address("127.0.0.1", next(ports))
+
+    return {
+        name: Workload(
+            name, "core", Address("127.0.0.1", 9), Protocol.HTTP, outbound=own(), dials={"bank": own(), "vault": own()}
+        )
+        for name in names
+    }
+
+
+def free_ports(count: int) -> list[int]:
+    """Different ones, since all are held until the last is found."""
+    with ExitStack() as stack:
+        held = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in held:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in held]
 
 
 @pytest.mark.parametrize("place", ["plain", "partner"])
@@ -320,7 +335,7 @@ def test_http2_to_a_host_that_chooses_it(lab: Lab) -> None:
     ],
 )
 def test_a_host_that_does_not_prove_who_it_is_is_not_spoken_to(lab: Lab, place: str, why: str) -> None:
-    """`strange` is of another authority, `rooted` of none that the system knows, `another` has the name of `partner`."""
+    """`strange` is of another authority, `rooted` of none that the system knows, `another` is really `partner`."""
     server = lab.places.get(place, lab.places["partner"])
     before, hellos = len(server.seen), server.hellos
     wait_for(lambda: lab.get(place)[0].status == 503 and server.hellos > hellos, "the host is found")
@@ -347,12 +362,8 @@ def test_what_is_observed_passes_and_is_noted(lab: Lab) -> None:
         request = Request(caller, "watched", http_operation("GET", "/read/a"))
         assert goes_through(lab.policy(), request)
         assert not decide(lab.policy(), request).allowed
-        assert (answer.status, record["ep"], record["sr"], record["mode"]) == (
-            200,
-            "septum.observe",
-            "denied",
-            "observe",
-        )
+        assert (answer.status, record["mode"]) == (200, "observe")
+        assert (record["ep"], record["sr"]) == ("septum.observe", "denied")
 
 
 @pytest.mark.parametrize("shut", ["web", "plain", "watched", "bank"])
@@ -379,10 +390,8 @@ def test_a_tunnel_to_what_speaks_http_leads_back_inside(lab: Lab) -> None:
                 id = lab.id()
                 wire.sendall(f"GET {path} HTTP/1.1\r\nhost: partner\r\nx-request-id: {id}\r\n\r\n".encode())
                 assert expected in answers.readline()
-                length = next(
-                    int(h.split()[1]) for h in iter(answers.readline, b"\r\n") if h.startswith(b"content-length")
-                )
-                answers.read(length)
+                headers = dict(header.split(b": ") for header in iter(answers.readline, b"\r\n"))
+                answers.read(int(headers[b"content-length"]))
                 assert lab.one(id)["target"] == "partner"
 
 
@@ -492,9 +501,9 @@ def test_sessions_by_an_address(lab: Lab) -> None:
     web, idle = (lab.mesh.workloads[name].dials for name in CALLERS)
     with socket.create_connection(("127.0.0.1", web["vault"].port), 10) as session:
         assert session.recv(100) == GREETING
-    with socket.create_connection(("127.0.0.1", web["bank"].port), 10) as session:
-        with lab.says("bank.localhost", lab.ca)(session) as secured:
-            assert secured.version() is not None
+    session = socket.create_connection(("127.0.0.1", web["bank"].port), 10)
+    with session, lab.says("bank.localhost", lab.ca)(session) as secured:
+        assert secured.version() is not None
     since = lab.lines()
     with socket.create_connection(("127.0.0.1", web["bank"].port), 10) as session:
         assert _comes_to_nothing(session, b"no TLS")
@@ -522,15 +531,7 @@ def test_curl_as_it_is(lab: Lab, program: Callable[[str], str]) -> None:
     assert "403" in out
 
 
-ELSEWHERE = (
-    "example.test",
-    "192.0.2.1",
-    "[2001:db8::1]",
-    "169.254.169.254",
-    "localhost",
-    "partner.localhost.",
-    "Partner",
-)
+ELSEWHERE = ("example.test", "192.0.2.1", "[2001:db8::1]", "169.254.169.254", "127.0.0.2", "localhost", "Partner")
 
 
 @pytest.mark.parametrize("authority", [*(host + port for host in ELSEWHERE for port in (":443", ":80", "")), "bank"])
@@ -545,7 +546,7 @@ def test_everything_else_outside_is_denied_and_recorded(lab: Lab, authority: str
     connection.close()
     assert answer.status == 403
     record = lab.one(id)
-    assert (record["er"], record["authority"].rstrip(".")) == ("denied", authority.rstrip("."))
+    assert (record["er"], record["authority"]) == ("denied", authority)
     assert record.get("up") is None
 
 
@@ -576,8 +577,7 @@ def test_a_session_ends_with_its_rule_and_those_of_others_go_on(lab: Lab) -> Non
 
 def test_many_callers_each_with_a_gate_of_their_own(lab: Lab) -> None:
     names = [f"caller-{number}" for number in range(60)]
-    more = {name: _caller(name) for name in names}
-    mesh = replace(lab.mesh, workloads={**lab.mesh.workloads, **more})
+    mesh = replace(lab.mesh, workloads={**lab.mesh.workloads, **_callers(*names)})
     policy = Policy(mesh, (Rule("some", tuple(names[::2]), ("bank",), None),), "many")
     lab.proxy.hold(policy)
     try:
@@ -600,3 +600,64 @@ def _comes_to_nothing(wire: socket.socket, data: bytes) -> bool:
         return wire.recv(100) == b""
     except (ConnectionResetError, BrokenPipeError):
         return True
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[tuple[Nodes, Mesh, HttpEcho]]:
+    """`web` on one node and `idle`, which no rule names, on the other."""
+    with HttpEcho() as echo, running_nodes("alpha", "beta") as nodes:
+        at = Address.parse(echo.address)
+        places = {
+            "plain": External("plain", "plain.localhost", echo.port, Protocol.HTTP),
+            "bank": External("bank", "bank.localhost", echo.port, Protocol.TCP, sni=True),
+        }
+        mesh = replace(nodes.mesh(workload("web", "alpha", at), workload("idle", "beta", at)), external=places)
+        rules = (Rule("read", ("web",), ("plain",), READ), Rule("bank", ("web",), ("bank",), None))
+        nodes.hold(Policy(mesh, rules, "v"))
+        yield nodes, mesh, echo
+
+
+def _ask(mesh: Mesh, caller: str, authority: str, id: str) -> h1.Answer:
+    connection = h1.Connection(port(mesh, caller))
+    try:
+        return connection.send(f"GET /read/a HTTP/1.1\r\nhost: {authority}\r\nx-request-id: {id}\r\n\r\n".encode())
+    finally:
+        connection.close()
+
+
+def test_the_caller_s_node_decides_alone(pair: tuple[Nodes, Mesh, HttpEcho]) -> None:
+    nodes, mesh, _ = pair
+    wait_for(lambda: _ask(mesh, "web", "plain", "first").status == 200, "the host is found")
+    assert _ask(mesh, "web", "plain.localhost", "through").status == 200
+    node, record = nodes.one_record("through")
+    assert (node, record["ep"], record["target"]) == ("alpha", "read", "plain")
+
+
+def test_a_node_without_a_caller_has_nothing_of_the_place(pair: tuple[Nodes, Mesh, HttpEcho]) -> None:
+    nodes, mesh, _ = pair
+    rules = (Rule("read", ("web",), ("plain",), READ), Rule("bank", ("web",), ("bank",), None))
+    held = nodes.proxies["beta"].compiled(Policy(mesh, rules, "v"))
+    assert not [name for kind in held.resources.values() for name in kind if "plain" in name or "bank" in name]
+    assert _ask(mesh, "idle", "plain", "stopped").status == 403
+    node, record = nodes.one_record("stopped")
+    assert (node, record["er"], record["authority"]) == ("beta", "denied", "plain")
+
+
+@pytest.mark.parametrize("authority", ["plain", "plain.localhost"])
+@pytest.mark.parametrize("server_name", ["web.lab.test", "plain.lab.test", "plain", "plain.localhost"])
+def test_nobody_goes_outside_by_the_listener_for_other_nodes(
+    pair: tuple[Nodes, Mesh, HttpEcho], tmp_path: Path, authority: str, server_name: str
+) -> None:
+    """With a certificate of the trust domain: `web` may call the place, and only from its own node's listener."""
+    nodes, mesh, echo = pair
+    before = len(echo.seen)
+    tls = client_context(tmp_path, nodes.ca, nodes.svid("web"))
+    inbound = ("127.0.0.1", mesh.nodes["alpha"].inbound.port)
+    try:
+        with socket.create_connection(inbound, 10) as wire, tls.wrap_socket(wire, server_hostname=server_name) as own:
+            own.sendall(f"GET /read/a HTTP/1.1\r\nhost: {authority}\r\n\r\n".encode())
+            assert b" 421 " in own.recv(4096)
+            assert server_name == "web.lab.test"
+    except (ssl.SSLError, ConnectionResetError):
+        assert server_name != "web.lab.test"
+    assert len(echo.seen) == before

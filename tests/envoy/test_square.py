@@ -14,7 +14,7 @@ import pytest
 from proxy import Proxy, backends, free_port, running_proxy
 
 from septum.model.decision import Decision, Request
-from septum.model.mesh import Address, Mesh, Mode, Protocol, Segment, Workload
+from septum.model.mesh import Address, External, Mesh, Mode, Protocol, Segment, Workload
 from septum.model.operation import METHODS, ConnectOperation, GrpcOperation, HttpPattern, Operation
 from septum.model.policy import Policy, Rule
 from septum.policy.ask import http_operation
@@ -59,8 +59,15 @@ def _mesh(at: dict[str, Address]) -> Mesh:
         workload("store", "core", Protocol.TCP),
         workload("watched-store", "edge", Protocol.TCP),
     ]
+    places = [
+        External("partner", at["http"].host, at["http"].port, Protocol.HTTP),
+        External("watched-partner", "localhost", at["http"].port, Protocol.HTTP, mode=Mode.OBSERVE),
+        External("vault", at["tcp"].host, at["tcp"].port, Protocol.TCP),
+        External("watched-vault", "localhost", at["tcp"].port, Protocol.TCP, mode=Mode.OBSERVE),
+    ]
     segments = {name: Segment(name) for name in ("core", "edge")}
-    return Mesh("lab", "lab.test", segments, {w.name: w for w in workloads}, frozenset({"core"}))
+    named, outside = {w.name: w for w in workloads}, {place.name: place for place in places}
+    return Mesh("lab", "lab.test", segments, named, frozenset({"core"}), external=outside)
 
 
 class Generator:
@@ -75,7 +82,7 @@ class Generator:
 
     def _rule(self, index: int) -> Rule:
         r = self.random
-        target = r.choice(list(self.mesh.workloads.values()))
+        target = r.choice(list(self.mesh.targets.values()))
         callers = tuple(r.sample(list(self.mesh.workloads), r.randint(1, 3)))
         operations: tuple[HttpPattern, ...] | None = None
         if target.protocol is Protocol.HTTP:
@@ -116,11 +123,11 @@ class Generator:
     def http(self) -> tuple[str, str, str, str, bool]:
         """Caller, target, method, request target, and whether to ask for a WebSocket."""
         r = self.random
-        targets = [w.name for w in self.mesh.workloads.values() if w.protocol is Protocol.HTTP] + ["nobody", "store"]
+        targets = [name for name, target in self.mesh.targets.items() if target.protocol is Protocol.HTTP]
         method = r.choice((*METHODS_SENT, "GET", "GET", "GET"))
         return (
             r.choice(list(self.mesh.workloads)),
-            r.choice(targets),
+            r.choice([*targets, "nobody", "store", "vault"]),
             method,
             self.path(),
             method == "GET" and r.random() < 0.1,
@@ -130,7 +137,7 @@ class Generator:
 def _agree(lab: Lab, policy: Policy, request: Request, passed: bool, request_id: str) -> None:
     """The verdict, what is recorded of it, and the rule that is named are those of `decide`."""
     decision = decide(policy, request)
-    target = policy.mesh.workloads.get(request.target)
+    target = policy.mesh.target(request.target)
     observed = target is not None and policy.mesh.mode(target) is Mode.OBSERVE
     record = lab.proxy.record(request_id)
     shown = f"{request}: {decision}\n{record}"
@@ -242,9 +249,10 @@ def test_tcp(lab: Lab, seed: int) -> None:
     policy = generator.policy()
     lab.proxy.hold(policy)
     for caller in lab.mesh.workloads:
-        for target in ("store", "watched-store"):
+        for target in ("store", "watched-store", "vault", "watched-vault"):
             request_id = f"tcp-{seed}-{caller}-{target}"
-            authority = f"{target}:{lab.mesh.workloads[target].at.port}"
+            found = lab.mesh.targets[target]
+            authority = f"{target}:{found.port if isinstance(found, External) else found.at.port}"
             connect = f"CONNECT {authority} HTTP/1.1\r\nhost: {authority}\r\nx-request-id: {request_id}\r\n\r\n"
             with socket.create_connection(("127.0.0.1", _outbound(lab.mesh, caller)), 10) as session:
                 session.sendall(connect.encode())

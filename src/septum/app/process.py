@@ -7,8 +7,9 @@ import ctypes
 import logging
 import signal
 import sys
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
+from typing import TextIO, cast
 
 import structlog
 
@@ -25,9 +26,22 @@ def begin() -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Output())),
     )
     # Records are read in a thread of their own. At Python's 5 ms a change would wait for it that long, again and again.
     sys.setswitchinterval(0.0005)
+
+
+class _Output:
+    """Standard output, for the log alone: a disk that is full costs its lines and nothing else."""
+
+    def write(self, text: str) -> None:
+        with suppress(OSError):
+            sys.stdout.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            sys.stdout.flush()
 
 
 async def locked(stack: AsyncExitStack, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from septum.cli.output import print_json, style, wants_colour
 from septum.cli.place import mesh_dir, seen_from_here
 from septum.control.files import read_mesh_dir
 from septum.model.decision import Decision, Request
-from septum.model.mesh import Mode
+from septum.model.mesh import Mode, Workload
 from septum.model.operation import RefusedOperation
 from septum.model.policy import Policy, Rule
 from septum.policy.ask import operation_of
@@ -28,14 +29,26 @@ class NoDecisionError(click.ClickException):
 
 @click.command(
     epilog="\b\nExamples:\n  septum explain storefront orders 'GET /orders/42'\n"
-    "  septum explain orders payments shop.payments.v1.Payments/Authorize\n  septum explain orders ledger connect"
+    "  septum explain orders payments shop.payments.v1.Payments/Authorize\n  septum explain orders ledger connect\n"
+    "  septum explain desk orders 'POST /orders/7/refund' --claim iss=https://login.shop.test "
+    "--claim 'groups=[\"support\"]'"
 )
 @click.argument("caller", metavar="FROM")
 @click.argument("target", metavar="TO")
 @click.argument("operation")
+@click.option(
+    "--claim",
+    "claims",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=lambda _ctx, _param, given: _claims(given),
+    help="A claim of the end user's verified token: JSON, or else text. May be repeated.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the decision as JSON.")
 @click.pass_obj
-def command(above: Path | None, caller: str, target: str, operation: str, as_json: bool) -> int:
+def command(
+    above: Path | None, caller: str, target: str, operation: str, claims: dict[str, object], as_json: bool
+) -> int:
     """Decide one request by the files as they are: the rule with its line, or the nearest rule and what did not match.
 
     OPERATION is `METHOD /path`, `package.Service/Method` or `connect`. Exit status 0 when it is allowed, 1 when denied,
@@ -43,7 +56,7 @@ def command(above: Path | None, caller: str, target: str, operation: str, as_jso
     """
     mesh = mesh_dir(above)
     policy = _policy(mesh)
-    request = _request(policy, caller, target, operation)
+    request = _request(policy, caller, target, operation, claims)
     decision = decide(policy, request)
     if as_json:
         print_json(_json(policy, request, decision))
@@ -62,10 +75,24 @@ def _policy(mesh: Path) -> Policy:
     return loaded.policy
 
 
-def _request(policy: Policy, caller: str, target: str, operation: str) -> Request:
-    workload = policy.mesh.workloads.get(target)
+def _claims(given: tuple[str, ...]) -> dict[str, object]:
+    """Claims as they are written on a command line. Raises click.BadParameter."""
+    claims: dict[str, object] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise click.BadParameter(f"`{text}` is no claim: write NAME=VALUE, such as groups='[\"support\"]'")
+        try:
+            claims[name] = json.loads(value)
+        except ValueError:
+            claims[name] = value
+    return claims
+
+
+def _request(policy: Policy, caller: str, target: str, operation: str, claims: dict[str, object]) -> Request:
+    known = policy.mesh.target(target)
     try:
-        return Request(caller, target, operation_of(operation, workload.protocol if workload else None))
+        return Request(caller, target, operation_of(operation, known.protocol if known else None), claims)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
 
@@ -90,7 +117,7 @@ def _rule_lines(what: str, rule: Rule, before: str) -> list[str]:
 
 
 def _mode(policy: Policy, request: Request) -> Mode | None:
-    target = policy.mesh.workloads.get(request.target)
+    target = policy.mesh.target(request.target)
     return policy.mesh.mode(target) if target else None
 
 
@@ -100,8 +127,8 @@ def _consequence(policy: Policy, request: Request, decision: Decision, mode: Mod
         return f"{mode}: the proxy refuses it before any rule is asked"
     if decision.allowed or mode is Mode.ENFORCE:
         return str(mode)
-    target = policy.mesh.workloads[request.target]
-    observed = target.name if target.mode is not None else target.segment
+    target = policy.mesh.targets[request.target]
+    observed = target.segment if isinstance(target, Workload) and target.mode is None else target.name
     return f"{mode}: it would be denied, and passes because `{observed}` is observed"
 
 
@@ -112,6 +139,7 @@ def _json(policy: Policy, request: Request, decision: Decision) -> dict[str, Any
         "caller": request.caller,
         "target": request.target,
         "operation": str(request.operation),
+        "claims": dict(request.claims),
         "mode": _mode(policy, request),
         "rule": _rule_json(decision.rule),
         "nearest": _rule_json(nearest.rule) if nearest else None,

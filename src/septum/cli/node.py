@@ -151,7 +151,9 @@ def status(state: Path, as_json: bool) -> int:
         )
         for certificate in found["certificates"]:
             click.echo(f"  {certificate['identity']}  {until(certificate['ends'], time.time())} left")
-        for trouble in found["troubles"]:
+        # What keeps the control plane away is no trouble of enforcement: the exit status does not tell of it.
+        away = [found["trouble"]] if found["trouble"] else []
+        for trouble in (*found["troubles"], *away):
             click.echo(style(f"  {trouble}", fg="yellow"))
     return 0 if found["good"] and not found["troubles"] else 1
 

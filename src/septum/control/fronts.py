@@ -41,10 +41,15 @@ class Fronts:
             fronted = self.fronted(policy.mesh, node, members)
             own = {pair: token for workload in fronted for pair, token in by_workload.get(workload, ())}
             front = Front(node, tuple(sorted(fronted)), outbound, DECISIONS_FILE, own, trust)
-            made[node] = self._compilers.setdefault(node, Compiler(self._survey)).compile(policy, front)
+            made[node] = self._compiler(node).compile(policy, front)
         for node in self._compilers.keys() - made.keys():
             del self._compilers[node]
         return made
+
+    def _compiler(self, node: str) -> Compiler:
+        if node not in self._compilers:
+            self._compilers[node] = Compiler(self._survey)
+        return self._compilers[node]
 
     def nodes(self, mesh: Mesh, members: Mapping[str, Member]) -> list[str]:
         """The nodes that should hold something: those of the mesh that were not removed, or the one that there is."""

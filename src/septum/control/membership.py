@@ -7,11 +7,14 @@ import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
+import grpc
 import structlog
 from cryptography.hazmat.primitives import serialization
 
 from septum.control.registry import Registry, Standing, TokenRefused
+from septum.control.state import StateError
 from septum.identity.authority import Authority, AuthorityError
 from septum.identity.csr import requested_key
 from septum.identity.issuer import Issued
@@ -21,7 +24,7 @@ from septum.identity.pem import CertificateError
 from septum.model.mesh import Mesh
 from septum.model.spiffe import SpiffeId
 from septum.rpc.messages import Enrol, Enrolled, Orders, Renew, Report, Sign, Signed
-from septum.rpc.server import CallRefused, Operation, Peer
+from septum.rpc.server import CallRefused, Method, Operation, Peer
 
 _log = structlog.get_logger("septum.membership")
 NODE_LIFETIME, WORKLOAD_LIFETIME = 24 * 3600.0, 6 * 3600.0  # seconds
@@ -63,9 +66,9 @@ class Membership:
         """The operations by name, with who may ask for them."""
         node, join = frozenset({"node"}), frozenset({"join"})
         return {
-            "Enrol": Operation(join, Enrol, self.enrol),
-            "Renew": Operation(node, Renew, self.renew),
-            "Sign": Operation(node, Sign, self.sign),
+            "Enrol": Operation(join, Enrol, _telling(self.enrol)),
+            "Renew": Operation(node, Renew, _telling(self.renew)),
+            "Sign": Operation(node, Sign, _telling(self.sign)),
             "Report": Operation(node, Report, self.report),
         }
 
@@ -81,11 +84,16 @@ class Membership:
                 member = self._registry.members().get(name)
                 if member is None or member.standing is Standing.REMOVED:
                     raise CallRefused(f"node {name} was removed from the mesh; join again with a new token")
-                if leaf.serial not in self._registry.certificates(name):
+                if leaf.serial not in self._registry.certificates(name) or self._is_revoked(leaf):
                     raise CallRefused(f"this certificate of node {name} is not valid any more")
                 return Peer("node", name, certificate)
             case _:
                 raise CallRefused(f"{leaf.uri} is not a node")
+
+    def _is_revoked(self, leaf: Leaf) -> bool:
+        """A node that was removed and came back has no use of what it had before."""
+        authority = self._authority()
+        return authority is not None and leaf.serial in authority.revoked
 
     async def enrol(self, peer: Peer, request: Enrol) -> Enrolled:
         """A node's first certificate, for its join token."""
@@ -170,6 +178,19 @@ class Membership:
     def _trust_domain(self) -> str:
         authority = self._authority()
         return authority.trust_domain if authority else ""
+
+
+def _telling(method: Method) -> Method:
+    """A state that cannot be written is told to who asked: it may ask again, and has got nothing."""
+
+    async def answer(peer: Peer, request: Any) -> Any:
+        try:
+            return await method(peer, request)
+        except StateError as error:
+            _log.error("a certificate was not issued, because that cannot be stored", node=peer.name, reason=str(error))
+            raise CallRefused(str(error), grpc.StatusCode.UNAVAILABLE) from error
+
+    return answer
 
 
 @lru_cache(maxsize=4096)

@@ -8,12 +8,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+import structlog
+
 from septum.control.api import Handler
 from septum.control.arrivals import Arrived
 from septum.control.certificates import Certificates
 from septum.control.membership import FRESH, Heard, Membership, digest_of
 from septum.control.plane import Plane
 from septum.control.registry import Member, Quarantined, Registry, Standing, Token
+from septum.control.state import StateError
 from septum.identity.authority import Authority, AuthorityError
 from septum.identity.rotation import Rotation, Step, carry_out, remaining
 from septum.identity.token import make_token
@@ -21,6 +24,7 @@ from septum.model.mesh import Mesh
 from septum.xds.fleet import Fleet
 from septum.xds.status import NodeStatus
 
+_log = structlog.get_logger("septum.nodes")
 # Seconds that nodes have to come along with a step of a rotation.
 _ROTATION = 60.0
 # Seconds by which a node's clock may differ before somebody should know.
@@ -50,6 +54,8 @@ class Nodes:
         self._plane, self._registry, self._membership, self._certificates = plane, registry, membership, certificates
         self._fleet, self._stored, self._clock = fleet, stored, clock
         self._local, self._listen = local, listen
+        # What could not be stored when it was due, each told once.
+        self._unstored: set[str] = set()
 
     def handlers(self) -> Mapping[str, Handler]:
         """The operations by name."""
@@ -73,9 +79,9 @@ class Nodes:
         stored = self._stored()
         return [self._status(name, fleet.get(name), members.get(name), stored.get(name, {})) for name in names]
 
-    def resources(self, node: str) -> int:
-        """How many resources a node should hold."""
-        return next((status.resources for status in self._fleet.status() if status.node == node), 0)
+    def resources(self) -> dict[str, int]:
+        """How many resources each node should hold."""
+        return {status.node: status.resources for status in self._fleet.status()}
 
     def records(self) -> dict[str, Any]:
         """The records of all nodes together."""
@@ -214,7 +220,7 @@ class Nodes:
             policy = self._plane.policy
             now = set(self._registry.quarantined(self._clock()))
             if policy is not None and policy.quarantined - now:
-                await self._plane.refresh("the end of a quarantine")
+                await self._refreshed("the end of a quarantine")
             await asyncio.sleep(0.5)
 
     async def keep_trust(self) -> None:
@@ -223,9 +229,20 @@ class Nodes:
         while True:
             await asyncio.sleep(1.0)
             trusted = self._certificates.trusted()
-            if trusted != published:
+            if trusted != published and await self._refreshed("the authority"):
                 published = trusted
-                await self._plane.refresh("the authority")
+
+    async def _refreshed(self, why: str) -> bool:
+        """Enforce what changed by itself; False when that cannot be stored now, so that it is tried again."""
+        try:
+            await self._plane.refresh(why)
+        except StateError as error:
+            if why not in self._unstored:
+                _log.error("a change is not enforced yet, because it cannot be stored", change=why, reason=str(error))
+            self._unstored.add(why)
+            return False
+        self._unstored.discard(why)
+        return True
 
     async def ca(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         """A rotation of the authority, or one `step` of it; each step waits until every node has come along."""

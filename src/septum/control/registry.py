@@ -17,6 +17,8 @@ _SCHEMA = (
         id TEXT PRIMARY KEY, node TEXT NOT NULL, workloads TEXT NOT NULL, expires REAL NOT NULL, key TEXT
     )""",
     "CREATE TABLE IF NOT EXISTS certificate (serial TEXT PRIMARY KEY, node TEXT NOT NULL, not_after REAL NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS certificate_of_node ON certificate (node)",
+    "CREATE INDEX IF NOT EXISTS certificate_by_end ON certificate (not_after)",
     """CREATE TABLE IF NOT EXISTS quarantine (
         workload TEXT PRIMARY KEY, until REAL, since REAL NOT NULL, author TEXT NOT NULL
     )""",
@@ -76,16 +78,25 @@ class Registry:
 
     def __init__(self, state: State) -> None:
         self._state = state
+        # Read again after each change: every call of every agent asks who is a member.
+        self._members: Mapping[str, Member] | None = None
         state.write(*((statement, ()) for statement in _SCHEMA))
 
-    def members(self) -> dict[str, Member]:
+    def members(self) -> Mapping[str, Member]:
         """The nodes that ever joined, by name."""
+        if self._members is None:
+            self._members = self._read_members()
+        return self._members
+
+    def _read_members(self) -> dict[str, Member]:
         rows = self._state.rows("SELECT name, workloads, joined, standing FROM node ORDER BY name")
         return {r[0]: Member(r[0], frozenset(json.loads(r[1])), r[2], Standing(r[3])) for r in rows}
 
     def set_standing(self, node: str, standing: Standing) -> None:
-        """Say where a node stands."""
-        self._state.write(("UPDATE node SET standing = ? WHERE name = ?", (standing, node)))
+        """Say where a node stands. The tokens of a removed one are void: it comes back with a new one alone."""
+        self._members = None
+        void = [("DELETE FROM token WHERE node = ?", (node,))] if standing is Standing.REMOVED else []
+        self._state.write(("UPDATE node SET standing = ? WHERE name = ?", (standing, node)), *void)
 
     def add_token(self, token: Token, now: float) -> None:
         """Keep a new token. Unused ones for the same node, and old ones, are void from now on."""
@@ -113,6 +124,7 @@ class Registry:
             raise TokenRefused("the token was used already; `septum nodes token` makes a new one")
         if now > token.expires:
             raise TokenRefused("the token has expired; `septum nodes token` makes a new one")
+        self._members = None
         member = (token.node, json.dumps(sorted(token.workloads)), now, Standing.JOINED)
         self._state.write(
             ("UPDATE token SET key = ? WHERE id = ?", (key, id)),

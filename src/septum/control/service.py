@@ -46,7 +46,8 @@ class Service:
         if request.get("node") == "":
             return {"nodes": []}
         arrived = await self._plane.ready(float(request.get("patience", 10.0)), request.get("node"))
-        return {"nodes": [asdict(arrival) | {"resources": self._nodes.resources(arrival.node)} for arrival in arrived]}
+        resources = self._nodes.resources()
+        return {"nodes": [asdict(arrival) | {"resources": resources.get(arrival.node, 0)} for arrival in arrived]}
 
     async def status(self, _: Mapping[str, Any]) -> Mapping[str, Any]:
         """Nodes, versions, workloads, records."""

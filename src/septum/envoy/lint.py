@@ -26,7 +26,6 @@ from envoy.extensions.filters.network.tcp_proxy.v3.tcp_proxy_pb2 import TcpProxy
 from envoy.extensions.router.cluster_specifiers.matcher.v3.matcher_pb2 import ClusterAction, MatcherClusterSpecifier
 from envoy.extensions.transport_sockets.tls.v3.common_pb2 import SubjectAltNameMatcher, TlsParameters
 from envoy.extensions.transport_sockets.tls.v3.tls_pb2 import DownstreamTlsContext, UpstreamTlsContext
-from google.protobuf.wrappers_pb2 import UInt32Value
 
 from septum.envoy import jwt, names
 from septum.envoy.route import MISDIRECTED_REQUEST
@@ -156,7 +155,7 @@ def _cluster(cluster: Any) -> None:
     context = UpstreamTlsContext()
     if cluster.transport_socket.name != TLS_SOCKET or not cluster.transport_socket.typed_config.Unpack(context):
         raise LintError(f"cluster {cluster.name}: plain text to another node")
-    if context.max_session_keys != UInt32Value(value=0):
+    if not context.HasField("max_session_keys") or context.max_session_keys.value:
         raise LintError(f"cluster {cluster.name}: it resumes sessions, and so does not look at certificates again")
     if fault := _identity_fault(context.common_tls_context, exact=True):
         raise LintError(f"cluster {cluster.name}: {fault}")

@@ -228,7 +228,15 @@ class Mesh:
 
     def on(self, node: str) -> tuple[str, ...]:
         """The workloads that a node fronts, in the mesh's order: all of them in a mesh that lists no nodes."""
-        return tuple(name for name, workload in self.workloads.items() if not self.nodes or workload.node == node)
+        return self._on_nodes.get(node, ()) if self.nodes else tuple(self.workloads)
+
+    @cached_property
+    def _on_nodes(self) -> Mapping[str, tuple[str, ...]]:
+        """Node → the workloads that it fronts."""
+        found: dict[str, list[str]] = {}
+        for name, workload in self.workloads.items():
+            found.setdefault(workload.node, []).append(name)
+        return {node: tuple(names) for node, names in found.items()}
 
     def names(self, target: Target) -> Iterator[str]:
         """Every `:authority` by which callers on any node may name a target, already normalised.

@@ -42,7 +42,9 @@ def _executable(path: Path, help: str) -> Path:
 def command(binary: Path, concurrency: int, alone: bool = True) -> list[str]:
     """The command line; Envoy runs in the state directory, and all its paths are relative to it.
 
-    One that is not `alone` has a place in a lineage besides; see `Epoch.arguments`.
+    One that is not `alone` has a place in a lineage besides; see `Epoch.arguments`. Connections that will be closed are
+    told at once (`Connection: close`, GOAWAY): by the gradual default a busy one may be closed without a warning, with a
+    request on it.
     """
     return [
         str(binary),
@@ -51,6 +53,7 @@ def command(binary: Path, concurrency: int, alone: bool = True) -> list[str]:
         "--concurrency", str(concurrency),
         "--file-flush-interval-msec", "50",
         "--drain-time-s", str(DRAIN),
+        "--drain-strategy", "immediate",
         "--log-level", "warning",
         "--log-path", "envoy.log",
         "--log-format", '{"time":"%Y-%m-%dT%T.%eZ","level":"%l","logger":"%n","message":"%j"}',

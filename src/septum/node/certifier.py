@@ -75,14 +75,21 @@ class Certifier:
     def troubles(self) -> tuple[str, ...]:
         """What is not as it should be, in words."""
         now = self._clock()
-        ended = [f"the certificate of {name} has ended" for name, c in self._held.items() if c.leaf.not_after < now]
+        held = self._held.items()
+        ended = [f"the certificate of {name} has ended" for name, c in held if c.leaf.not_after < now]
+        early = [
+            f"the certificate of {name} is not valid yet: is a clock wrong?" for name, c in held if c.leaf.not_before > now
+        ]
         unkept = (f"the certificate of {name} cannot be kept: {why}" for name, why in self._unkept.items())
-        return (*ended, *(f"no certificate for {name}: {why}" for name, why in self._refused.items()), *unkept)
+        return (*ended, *early, *(f"no certificate for {name}: {why}" for name, why in self._refused.items()), *unkept)
 
     async def run(self) -> None:
         """Keep certificates fresh until cancelled."""
         while True:
-            if await self._look():
+            # What is on disk is served before anybody is asked: a control plane that is away may take its time.
+            if self._take_up():
+                self._serve(self._secrets())
+            if await self._renew_due():
                 self._serve(self._secrets())
             self._changed.clear()
             try:
@@ -91,25 +98,27 @@ class Certifier:
             except TimeoutError:
                 pass
 
-    async def _look(self) -> bool:
-        """Get what is due; whether what Envoy should have has changed."""
+    def _take_up(self) -> bool:
+        """Have what is wanted of what was kept, and nothing else; whether what Envoy should have has changed."""
         names = (*self._wanted, *self._workloads)
         changed = any(self._held.pop(name, None) for name in self._held.keys() - set(names))
         for name in names:
             if name not in self._held and (kept := self._credentials.of(name)) is not None:
                 self._take(name, kept)
                 changed = True
-        for name in names:
-            if self._is_due(name):
-                changed |= await self._renew(name)
         return changed
+
+    async def _renew_due(self) -> bool:
+        """Ask for what is due; whether what Envoy should have has changed."""
+        names = (*self._wanted, *self._workloads)
+        return any([await self._renew(name) for name in names if self._is_due(name)])
 
     def _is_due(self, name: str) -> bool:
         now, held = self._clock(), self._held.get(name)
         if now < self._retry.get(name, 0.0):
             return False
         other = held is not None and self._issuer not in ("", held.leaf.issuer)
-        return held is None or other or now >= self._due[name]
+        return held is None or other or now >= self._due[name] or now < held.leaf.not_before
 
     async def _renew(self, name: str) -> bool:
         key, csr = request()
@@ -120,7 +129,9 @@ class Certifier:
             self._note_refusal(name, str(error))
             return False
         self._refused.pop(name, None)
-        self._retry.pop(name, None)
+        # Of a signer whose clock is ahead: another one is asked for, and not at once.
+        early = credential.leaf.not_before > self._clock()
+        self._retry[name] = self._clock() + _AGAIN if early else 0.0
         self._take(name, credential)
         self._keep(name, credential, signed.roots)
         return True

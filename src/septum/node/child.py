@@ -220,7 +220,7 @@ class Child:
             process.remember(self.spec, old, ".leaving", until=time.time())
             process.remember(self.spec, new)
             return
-        await new.stop(0)
+        await new.kill()  # asked to end, it would ask the old one to end as well
         if not await succession.still_serves(directory, old.epoch):
             await old.stop(8.0)
 

@@ -71,9 +71,13 @@ class Process:
         await asyncio.wait({self.end}, timeout=patience)
         if self.end.done():
             return True
+        await self.kill()
+        return False
+
+    async def kill(self) -> None:
+        """End it by force."""
         self.signal(signal.SIGKILL)
         await asyncio.wait({self.end})
-        return False
 
 
 async def start(spec: Spec, run: str) -> Process:

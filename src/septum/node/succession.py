@@ -77,7 +77,7 @@ async def take_over(
     process.remember(spec, new, ".coming")
     failure = await _failure(old, new, epoch, spec.directory, within, stopping)
     if failure:
-        await new.stop(0)
+        await new.kill()  # asked to end, it would ask the old one to end as well
         epoch.forget_failed()
         said = process.last_line(spec.output, written)
         return Refused(f"the new Envoy {failure}{f': {said}' if said else ''}")

@@ -93,12 +93,29 @@ def _bind(server: Any, socket: str, address: str, credentials: Credentials | Non
         return
     assert credentials is not None, "a TCP port without TLS is never opened"
 
-    def configuration() -> Any:
-        key, chain, roots = credentials()
+    server.add_secure_port(address, _following(credentials))
+
+
+def _following(credentials: Credentials) -> Any:
+    """What the port proves and trusts, looked up at each handshake.
+
+    None says that it is as it was. gRPC may crash when it takes another configuration while a second handshake begins
+    (grpc/grpc#36693), so it is given one only when there is one.
+    """
+    served = credentials()
+
+    def configured(made: tuple[bytes, bytes, bytes]) -> Any:
+        key, chain, roots = made
         return grpc.ssl_server_certificate_configuration([(key, chain)], roots)
 
-    secured = grpc.dynamic_ssl_server_credentials(configuration(), configuration, require_client_authentication=True)
-    server.add_secure_port(address, secured)
+    def renewed() -> Any:
+        nonlocal served
+        if (now := credentials()) == served:
+            return None
+        served = now
+        return configured(now)
+
+    return grpc.dynamic_ssl_server_credentials(configured(served), renewed, require_client_authentication=True)
 
 
 class _Peers:

@@ -115,6 +115,8 @@ class Fleet:
         """Say what a node should hold. What differs is on its stream's way when this returns."""
         self.expect(node)
         known = self._nodes[node]
+        if known.desired is snapshot and known.session.book.held_version == snapshot.version:
+            return  # the most of a fleet, at most changes
         known.desired, known.changed = snapshot, self._clock()
         if known.stream:
             self._deliver(known, known.stream, Published(snapshot))
@@ -131,15 +133,21 @@ class Fleet:
     async def arrivals(self, wanted: Mapping[str, str], within: float) -> dict[str, tuple[Outcome, float]]:
         """The same for nodes that should hold different snapshots; with each outcome, when it came (fleet's clock)."""
         waits = {node: self._wait(node, version) for node, version in wanted.items()}
-        if waits:
-            await asyncio.wait(waits.values(), timeout=within)
-        now = self._clock()
-        outcomes = {node: wait.result() if wait.done() else (self._late(node), now) for node, wait in waits.items()}
-        for node, future in waits.items():
-            future.cancel()
-            if node in self._nodes:
-                self._nodes[node].waiting = [entry for entry in self._nodes[node].waiting if entry[1] is not future]
-        return outcomes
+        open_waits = [wait for wait in waits.values() if not wait.done()]
+        try:
+            if open_waits:
+                await asyncio.wait(open_waits, timeout=within)
+            now = self._clock()
+            return {node: wait.result() if wait.done() else (self._late(node), now) for node, wait in waits.items()}
+        finally:
+            for node, wait in waits.items():
+                self._stop_waiting(node, wait)
+
+    def _stop_waiting(self, node: str, wait: _Waiting) -> None:
+        wait.cancel()
+        known = self._nodes.get(node)
+        if known and known.waiting:
+            known.waiting = [entry for entry in known.waiting if entry[1] is not wait]
 
     def status(self) -> list[NodeStatus]:
         """Every known node, by name."""
@@ -205,11 +213,11 @@ class Fleet:
     def _wait(self, node: str, version: str) -> _Waiting:
         future: _Waiting = asyncio.get_running_loop().create_future()
         known = self._nodes.get(node)
-        if known is None:
-            self._resolve(future, Missing("the node is not known"))
-        else:
+        outcome = _outcome(known, version) if known else Missing("the node is not known")
+        if outcome:
+            self._resolve(future, outcome)
+        elif known:
             known.waiting.append((version, future))
-            self._answer_waiting(known)
         return future
 
     def _answer_waiting(self, known: _Node) -> None:

@@ -108,6 +108,7 @@ def test_json_of_an_allow(mesh: Path) -> None:
         "caller": "storefront",
         "target": "orders",
         "operation": "GET /orders/42",
+        "claims": {},
         "mode": "observe",
         "rule": {
             "id": "customers-orders",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,7 @@ class World:
 
     def __init__(self, directory: Path, local: str = "n1", listen: str = "") -> None:
         self.path, self.now = directory / "state.db", NOW
+        self._tokens = 0
         self.stored: dict[str, dict[str, Any]] = {}
         self.logged: list[dict[str, Any]] = []
         self.state = State(self.path)
@@ -78,7 +79,7 @@ class World:
         self.fronts = Fronts(local, self.registry.members, self.certificates.trusted_in)
         self.plane = Plane(self.fronts, self.state, self.registry, self.fleet, pick, self.clock)
         self.membership = Membership(
-            self.registry, self.certificates.authority, self.plane.mesh, self.plane.fronted, local, self.clock
+            self.registry, self.certificates.authority, self.plane.mesh, self.plane.fronted, self._joined, self.clock
         )
         self.nodes = Nodes(
             self.plane, self.registry, self.membership, self.certificates, self.fleet, lambda: self.stored, self.clock,
@@ -91,11 +92,16 @@ class World:
         """The time of everything but the fleet."""
         return self.now
 
+    def _joined(self, node: str) -> Awaitable[object]:
+        return self.plane.refresh(f"node {node} joined", patience=0)
+
     def _log(self, event: str, **fields: Any) -> None:
         self.logged.append({"event": event, **fields})
 
     def node(self, name: str = "n1") -> FakeNode:
-        """A node's agent, which comes and asks."""
+        """A node's agent, which comes and asks; it may come before anything is enforced."""
+        if self.plane.policy is None:
+            self.fleet.expect(name)
         return FakeNode(self.fleet, name, agent=True)
 
     def three(self) -> dict[str, FakeNode]:
@@ -132,7 +138,7 @@ class World:
         assert found is not None
         return found
 
-    def token(self, node: str, workloads: set[str] | None = None, id: str = "t1", lifetime: float = 60.0) -> Peer:
+    def token(self, node: str, workloads: set[str] | None = None, id: str = "token", lifetime: float = 60.0) -> Peer:
         """A join token, and who calls with it."""
         named = frozenset(BY_NODE[node] if workloads is None else workloads)
         self.registry.add_token(Token(id, node, named, self.now + lifetime), self.now)
@@ -140,7 +146,8 @@ class World:
 
     async def join(self, node: str, workloads: set[str] | None = None, key: bytes = b"") -> Enrolled:
         """A node joins, and is given its certificate."""
-        token = self.token(node, workloads, id=f"for-{node}-{self.now}")
+        self._tokens += 1
+        token = self.token(node, workloads, id=f"t{self._tokens}")
         return await self.membership.enrol(token, Enrol(csr(key or new_key())))
 
     async def report(self, node: str, **fields: Any) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from septum.control import api
 from septum.control.state import StateError
+from septum.rpc import local
 
 pytestmark = pytest.mark.anyio
 
@@ -37,7 +38,7 @@ async def call(state: Path, op: str, **arguments: Any) -> dict[str, Any]:
 
 
 async def test_a_request_and_its_answer(state: Path) -> None:
-    async with api.serve("control.sock", {"double": double}):
+    async with api.serve(state, {"double": double}):
         assert await call(state, "double", text="ü\n") == {"doubled": "ü\nü\n"}
         many = await asyncio.gather(*(call(state, "double", text=str(n)) for n in range(20)))
         assert many == [{"doubled": f"{n}{n}"} for n in range(20)]
@@ -45,36 +46,36 @@ async def test_a_request_and_its_answer(state: Path) -> None:
 
 async def test_a_request_may_be_as_large_as_a_policy(state: Path) -> None:
     text = "x" * (8 << 20)
-    async with api.serve("control.sock", {"double": double}):
+    async with api.serve(state, {"double": double}):
         assert len((await call(state, "double", text=text))["doubled"]) == 16 << 20
 
 
 async def test_the_socket_is_for_the_owner_alone(state: Path) -> None:
     before = os.umask(0)
     os.umask(before)
-    async with api.serve("control.sock", {}):
+    async with api.serve(state, {}):
         assert stat.S_IMODE((state / "control.sock").stat().st_mode) == 0o600
     assert os.umask(before) == before
 
 
 @pytest.mark.parametrize("user", [1, 65534])
 async def test_another_user_is_turned_away(state: Path, monkeypatch: pytest.MonkeyPatch, user: int) -> None:
-    monkeypatch.setattr(api, "_peer_user", lambda _: user)
+    monkeypatch.setattr(local, "_peer_user", lambda _: user)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    async with api.serve("control.sock", {"double": double}):
-        assert await call(state, "double", text="x") == {"error": "another user's control plane"}
+    async with api.serve(state, {"double": double}):
+        assert await call(state, "double", text="x") == {"error": "this socket is another user's"}
 
 
 async def test_the_peer_is_who_the_kernel_says(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
-    ask = api._peer_user
+    ask = local._peer_user
 
     def note(writer: asyncio.StreamWriter) -> int:
         seen.append(ask(writer))
         return seen[-1]
 
-    monkeypatch.setattr(api, "_peer_user", note)
-    async with api.serve("control.sock", {"double": double}):
+    monkeypatch.setattr(local, "_peer_user", note)
+    async with api.serve(state, {"double": double}):
         await call(state, "double", text="x")
     assert seen == [os.geteuid()]
 
@@ -93,7 +94,7 @@ def _send(state: Path, data: bytes) -> bytes:
     [b"\n", b"nonsense\n", b"\xff\n", b"[]\n", b"7\n", b"null\n", b"{}\n", b'{"op": "other"}\n', b'{"op": []}\n', b""],
 )
 async def test_what_is_no_request_is_said_and_the_next_one_is_answered(state: Path, data: bytes) -> None:
-    async with api.serve("control.sock", {"double": double}):
+    async with api.serve(state, {"double": double}):
         assert json.loads(await asyncio.to_thread(_send, state, data)) == {"error": "not a request"}
         assert await call(state, "double", text="x") == {"doubled": "xx"}
 
@@ -102,7 +103,7 @@ async def test_a_state_that_cannot_be_written_is_an_answer(state: Path) -> None:
     async def fails(_: Mapping[str, Any]) -> Mapping[str, Any]:
         raise StateError("state.db: disk full")
 
-    async with api.serve("control.sock", {"apply": fails}):
+    async with api.serve(state, {"apply": fails}):
         assert await call(state, "apply") == {"error": "nothing changed: state.db: disk full"}
 
 
@@ -114,7 +115,7 @@ async def test_a_caller_that_goes_away_is_no_error(state: Path) -> None:
         await go_on.wait()
         return {"text": "x" * (1 << 20)}
 
-    async with api.serve("control.sock", {"slow": slow, "double": double}):
+    async with api.serve(state, {"slow": slow, "double": double}):
         _, writer = await asyncio.open_unix_connection("control.sock")
         writer.write(b'{"op": "slow"}\n')
         await begun.wait()
@@ -164,7 +165,7 @@ async def test_an_answer_that_takes_too_long_is_said(state: Path) -> None:
         await stopped.wait()
         return {}
 
-    async with api.serve("control.sock", {"never": never}):
+    async with api.serve(state, {"never": never}):
         with pytest.raises(api.NotRunningError, match="timed out"):
             await asyncio.to_thread(api.call, state, "never", 0.05)
         stopped.set()

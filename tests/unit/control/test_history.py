@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,9 +14,10 @@ import pytest
 from meshes import SHOP, SHOP_RULES, policy
 from septum.control import history as module
 from septum.control.history import History
-from septum.control.state import State
+from septum.control.state import State, Version
 from septum.model.policy import Policy
 from septum.policy.digest import slice_of
+from septum.policy.quarantine import quarantined
 
 NARROWER = SHOP_RULES.replace(", POST /orders", "")
 
@@ -30,12 +31,12 @@ class World:
         self.history = History(self.state, self.plane)
         self._time = 0.0
 
-    def enforce(self, rules: str) -> Policy:
-        found = policy(rules)
+    def enforce(self, rules: str, shut: Iterable[str] = ()) -> Policy:
+        found = quarantined(policy(rules), shut)
         self._time += 1
         slices = {name: slice_of(found, name) for name in found.mesh.workloads}
         files = {"septum.yaml": SHOP.encode(), "policy/rules.yaml": rules.encode()}
-        self.state.enforce(found.version, files, slices, "ada", self._time)
+        self.state.enforce(Version(0, found.version, self._time, "ada", files, slices, found.quarantined))
         self.plane.policy = found
         return found
 
@@ -69,6 +70,15 @@ def test_a_target_that_did_not_change_is_the_enforced_one_s(world: World) -> Non
     older = world.enforce(SHOP_RULES)
     newer = world.enforce(NARROWER)
     assert world.decided_by(older, "payments") is newer
+
+
+def test_what_a_quarantine_decided_is_told_apart_from_what_the_files_say(world: World) -> None:
+    shut = world.enforce(SHOP_RULES, ["orders"])
+    as_written = world.enforce(SHOP_RULES)
+    found = world.decided_by(shut)
+    assert found is not None
+    assert (found.quarantined, version(found)) == ({"orders"}, shut.version)
+    assert world.decided_by(as_written) is as_written
 
 
 def test_without_a_target_it_is_the_enforced_one(world: World) -> None:
@@ -127,5 +137,5 @@ def test_a_state_that_cannot_be_read_explains_nothing_and_breaks_nothing(world: 
 
 def test_a_stored_version_that_is_not_valid_any_more_explains_nothing(world: World) -> None:
     world.enforce(SHOP_RULES)
-    world.state.enforce("d" * 64, {"septum.yaml": b"mesh: [\n"}, {"orders": "s"}, "ada", 9.0)
+    world.state.enforce(Version(0, "d" * 64, 9.0, "ada", {"septum.yaml": b"mesh: [\n"}, {"orders": "s"}))
     assert world.history.policy_for("orders", "s", 9.0) is None

@@ -21,7 +21,7 @@ async def apply(world: World, rules: str = SHOP_RULES, **request: Any) -> dict[s
 async def test_before_anything_was_applied(world: World) -> None:
     status = await world.ask("status")
     assert (status["mesh"], status["version"], status["applied"], status["workloads"]) == ("", "", None, [])
-    assert [(node["node"], node["connected"]) for node in status["nodes"]] == [("n1", False)]
+    assert (status["nodes"], status["quarantined"], status["records"]) == ([], [], {})
 
 
 async def test_apply_and_status(world: World) -> None:
@@ -60,7 +60,7 @@ async def test_each_apply_is_logged_once(world: World) -> None:
         ("applied", "rejected", "ada"),
         ("applied", "invalid", "ada"),
     ]
-    assert world.logged[1]["not_held"] == {"n1": node_says(applied)}
+    assert world.logged[1]["not_held"] == {"n1": "RouteConfiguration orders: bad route"}
     assert world.logged[2]["diagnostics"] == 1
     json.dumps(world.logged)
 
@@ -85,4 +85,5 @@ async def test_a_file_that_could_not_be_read_refuses_the_whole(world: World) -> 
 
 async def test_it_waits_as_long_as_it_is_told(world: World) -> None:
     assert (await apply(world, patience=0.01))["outcome"] == "sent"
-    assert (await world.ask("ready", patience=0.01))["held_version"] is None
+    (ready,) = (await world.ask("ready", patience=0.01))["nodes"]
+    assert (ready["arrived"], ready["why"]) == ("missing", "not connected")

@@ -20,7 +20,7 @@ def state(tmp_path: Path) -> Iterator[State]:
 
 
 def enforce(state: State, digest: str, now: float = 1.0, **slices: str) -> None:
-    state.enforce(digest, {"septum.yaml": f"mesh: {digest}\n".encode()}, slices, "ada", now)
+    state.enforce(Version(0, digest, now, "ada", {"septum.yaml": f"mesh: {digest}\n".encode()}, slices))
 
 
 def test_nothing_was_enforced_at_first(state: State) -> None:
@@ -53,7 +53,7 @@ def test_everything_is_there_after_a_restart(state: State, tmp_path: Path) -> No
 
 def test_files_keep_every_character(state: State) -> None:
     content = "mesh: ünïcode 😀\r\n\n".encode()
-    state.enforce("a", {"policy/ä.yaml": content}, {}, "ada", 1.0)
+    state.enforce(Version(0, "a", 1.0, "ada", {"policy/ä.yaml": content}, {}))
     version = state.enforced()
     assert version is not None
     assert version.files == {"policy/ä.yaml": content}
@@ -82,11 +82,99 @@ def test_the_version_with_a_slice_is_the_newest_before_the_time(state: State) ->
     assert at(1.0, target="orders") is None
 
 
-def test_a_workload_has_one_address_and_an_address_one_workload(state: State) -> None:
+def test_a_version_knows_who_was_in_quarantine(state: State) -> None:
+    state.enforce(Version(0, "a", 1.0, "ada", {}, {}, frozenset({"orders", "big-store"})))
+    version = state.enforced()
+    assert version is not None
+    assert version.quarantined == {"orders", "big-store"}
+
+
+def test_what_must_happen_with_a_version_happens_with_it_or_not_at_all(state: State) -> None:
+    version = Version(0, "a", 1.0, "ada", {}, {})
+    with pytest.raises(StateError, match="no such table: elsewhere"):
+        state.enforce(version, [("INSERT INTO elsewhere VALUES (1)", ())])
+    assert state.enforced() is None
+    state.enforce(version, [("INSERT INTO outbound VALUES (?, ?)", ("orders", "127.0.0.1:1"))])
+    assert state.enforced() is not None
+    assert state.outbound() == {"orders": "127.0.0.1:1"}
+
+
+def test_the_newest_version_is_taken_back_and_no_other(state: State) -> None:
+    enforce(state, "a")
+    enforce(state, "b")
+    state.take_back("a")
+    state.take_back("b")
+    version = state.enforced()
+    assert version is not None
+    assert version.digest == "a"
+
+
+def test_a_workload_has_one_address_and_workloads_of_different_nodes_may_share_one(state: State) -> None:
     state.set_outbound("orders", "127.0.0.1:19000")
     state.set_outbound("orders", "127.0.0.1:19001")
     state.set_outbound("payments", "127.0.0.1:19001")
-    assert state.outbound() == {"payments": "127.0.0.1:19001"}
+    assert state.outbound() == {"orders": "127.0.0.1:19001", "payments": "127.0.0.1:19001"}
+
+
+# As the first release made it.
+FIRST_SCHEMA = """
+PRAGMA journal_mode=WAL;
+CREATE TABLE version (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    digest TEXT NOT NULL,
+    applied REAL NOT NULL,
+    author TEXT NOT NULL,
+    files TEXT NOT NULL,
+    slices TEXT NOT NULL
+);
+CREATE TABLE outbound (workload TEXT PRIMARY KEY, address TEXT NOT NULL UNIQUE);
+INSERT INTO version (digest, applied, author, files, slices)
+    VALUES ('a', 1.0, 'ada', '{"septum.yaml": "mesh: a\\n"}', '{"orders": "s1"}'),
+           ('b', 2.0, 'bob', '{"septum.yaml": "mesh: b\\n"}', '{"orders": "s2"}');
+INSERT INTO outbound VALUES ('orders', '127.0.0.1:19000'), ('payments', '127.0.0.1:19001');
+"""
+
+
+def test_a_state_of_the_first_release_is_taken_over_whole(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    with closing(sqlite3.connect(path)) as first:
+        first.executescript(FIRST_SCHEMA)
+    for _ in range(2):
+        with closing(State(path)) as state:
+            assert state.enforced() == Version(2, "b", 2.0, "bob", {"septum.yaml": b"mesh: b\n"}, {"orders": "s2"})
+            assert state.with_slice("orders", "s1", 9.0) == Version(
+                1, "a", 1.0, "ada", {"septum.yaml": b"mesh: a\n"}, {"orders": "s1"}
+            )
+            assert state.outbound() == {"orders": "127.0.0.1:19000", "payments": "127.0.0.1:19001"}
+    with closing(State(path)) as state:
+        state.set_outbound("payments", "127.0.0.1:19000")
+        enforce(state, "c", 3.0)
+        version = state.enforced()
+        assert version is not None
+        assert version.number == 3
+        assert state.outbound()["orders"] == state.outbound()["payments"]
+
+
+def test_a_state_of_a_later_release_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    State(path).close()
+    with closing(sqlite3.connect(path)) as later:
+        later.execute("PRAGMA user_version = 99")
+    with pytest.raises(StateError, match=r"state\.db was written by a newer Septum"):
+        State(path)
+
+
+def test_an_upgrade_that_could_not_be_finished_is_made_again(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    with closing(sqlite3.connect(path)) as first:
+        first.executescript(FIRST_SCHEMA)
+        first.execute("CREATE TABLE outbound_0 (in_the_way TEXT)")
+    with pytest.raises(StateError, match="outbound_0"):
+        State(path)
+    with closing(sqlite3.connect(path)) as first:
+        first.execute("DROP TABLE outbound_0")
+    with closing(State(path)) as state:
+        assert state.outbound() == {"orders": "127.0.0.1:19000", "payments": "127.0.0.1:19001"}
 
 
 def no_database(path: Path) -> None:

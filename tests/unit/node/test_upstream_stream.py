@@ -19,6 +19,7 @@ from septum.model.snapshot import Resource, Snapshot
 from septum.node.upstream import PAUSES, Upstream
 from septum.rpc.client import Tls, control_name, open_channel
 from septum.rpc.server import CallRefused, Peer, serve
+from septum.xds import server as xds
 from septum.xds.fleet import Fleet
 from septum.xds.protocol import Ack, Send, Subscribe
 from septum.xds.status import AllHeld
@@ -95,7 +96,7 @@ def test_what_the_control_plane_sends_arrives_and_is_answered(tmp_path, monkeypa
 
     async def main() -> None:
         async with running(lambda: open_channel("unix:control.sock", None)) as world:
-            async with serve(world.fleet, {}, socket="control.sock"):
+            async with xds.serve("control.sock", world.fleet):
                 assert await world.fleet.settled(["alpha"], "s1", WITHIN) == {"alpha": AllHeld("s1")}
                 status = world.upstream.status
                 assert status.since is not None
@@ -125,7 +126,7 @@ def test_it_is_back_within_a_second_of_the_control_plane_however_long_that_was_a
             await until(lambda: len(attempts) > len(PAUSES) + 1)  # the pauses are as long as they get
             for _ in range(2):
                 began = time.monotonic()
-                async with serve(world.fleet, {}, socket="control.sock"):
+                async with xds.serve("control.sock", world.fleet):
                     await until(lambda: world.upstream.status.since is not None, within=1.0)
                     assert time.monotonic() - began < 1.0
                 await until(lambda: world.upstream.status.since is None)
@@ -163,7 +164,7 @@ def test_a_node_that_nobody_knows_is_told_so(tmp_path, monkeypatch):
 
     async def main() -> None:
         stranger = running(lambda: open_channel("unix:control.sock", None), node="stranger")
-        async with stranger as world, serve(world.fleet, {}, socket="control.sock"):
+        async with stranger as world, xds.serve("control.sock", world.fleet):
             error = await world.failed("refuses this node: no node is called 'stranger'")
             assert "`septum nodes`" in error
             assert world.upstream.status.since is None
@@ -177,7 +178,7 @@ def test_a_second_agent_of_one_name_is_noticed(tmp_path, monkeypatch):
     async def main() -> None:
         first = running(lambda: open_channel("unix:control.sock", None))
         second = running(lambda: open_channel("unix:control.sock", None))
-        async with first as world, serve(world.fleet, {}, socket="control.sock"):
+        async with first as world, xds.serve("control.sock", world.fleet):
             await until(lambda: world.upstream.status.since is not None)
             async with second:
                 await world.failed("two agents use one node's name")
