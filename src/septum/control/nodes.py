@@ -21,6 +21,7 @@ from septum.identity.authority import Authority, AuthorityError
 from septum.identity.rotation import Rotation, Step, carry_out, remaining
 from septum.identity.token import make_token
 from septum.model.mesh import Mesh
+from septum.rpc.messages import Report
 from septum.xds.fleet import Fleet
 from septum.xds.status import NodeStatus
 
@@ -271,13 +272,18 @@ class Nodes:
 
     def _distrusting(self, authority: Authority) -> list[str]:
         """Nodes that would not know the control plane by a certificate of the next issuer."""
-        digest, heard = digest_of(authority.bundle(self._clock()).roots_pem), self._membership.heard.items()
-        return [node for node, of in heard if of.report.roots not in ("", digest)]
+        digest = digest_of(authority.bundle(self._clock()).roots_pem)
+        return [node for node, report in self._reports() if report.roots not in ("", digest)]
 
     def _behind(self, authority: Authority) -> list[str]:
         """Nodes that still use certificates of an older issuer."""
-        heard = self._membership.heard.items()
-        return [node for node, of in heard if any(c.issuer != authority.issuer for c in of.report.certificates)]
+        reports = self._reports()
+        return [node for node, report in reports if any(c.issuer != authority.issuer for c in report.certificates)]
+
+    def _reports(self) -> list[tuple[str, Report]]:
+        """The last reports of the nodes that there are: a removed one comes along with nothing any more."""
+        heard = self._membership.heard
+        return [(node, heard[node].report) for node in self._plane.nodes() if node in heard]
 
     def _drained(self, node: str) -> bool:
         heard = self._membership.heard.get(node)

@@ -24,7 +24,11 @@ from envoy.extensions.filters.network.http_connection_manager.v3.http_connection
 )
 from envoy.extensions.filters.network.tcp_proxy.v3.tcp_proxy_pb2 import TcpProxy
 from envoy.extensions.router.cluster_specifiers.matcher.v3.matcher_pb2 import ClusterAction, MatcherClusterSpecifier
-from envoy.extensions.transport_sockets.tls.v3.common_pb2 import SubjectAltNameMatcher, TlsParameters
+from envoy.extensions.transport_sockets.tls.v3.common_pb2 import (
+    CertificateValidationContext,
+    SubjectAltNameMatcher,
+    TlsParameters,
+)
 from envoy.extensions.transport_sockets.tls.v3.tls_pb2 import DownstreamTlsContext, UpstreamTlsContext
 
 from septum.envoy import jwt, names
@@ -35,6 +39,7 @@ from septum.model.mesh import Address
 
 # Ahead of these stand only what reads the caller from a certificate, and what reads tokens.
 _LAST = [names.RBAC_FILTER, names.ROUTER_FILTER]
+_HOSTS = (SubjectAltNameMatcher.DNS, SubjectAltNameMatcher.IP_ADDRESS)
 _INSPECTOR = pack(TlsInspector()).type_url
 
 Reference = tuple[str, str]
@@ -186,8 +191,10 @@ def _certificate_fault(socket: Any) -> str | None:
         return "it takes less than TLS 1.2"
     if not validation.trusted_ca.WhichOneof("specifier"):
         return "it checks certificates against nothing"
-    if len(sans) != 1 or not sans[0].matcher.exact:
-        return "it does not compare the name in a certificate"
+    if validation.trust_chain_verification != CertificateValidationContext.VERIFY_TRUST_CHAIN:
+        return "it takes certificates that nobody vouches for"
+    if len(sans) != 1 or sans[0].san_type not in _HOSTS or not sans[0].matcher.exact:
+        return "it does not compare the host with that of the certificate"
     return None
 
 

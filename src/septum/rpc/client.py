@@ -18,8 +18,11 @@ _OPTIONS = (
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
+    # What gRPC takes for the time that a connection may need to come about, TLS included.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
+    # Channels to one place do not share each other's pauses.
+    ("grpc.use_local_subchannel_pool", 1),
 )
 _AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 

@@ -45,6 +45,18 @@ def test_the_program_gets_its_own_listener(mesh: Path, became: list) -> None:
     assert made["SEPTUM_DIAL_BIG_STORE"] == "127.0.0.1:9201"
 
 
+@pytest.mark.parametrize("external", [True, False])
+def test_calls_to_the_outside_are_seen_where_the_mesh_says_what_is_there(
+    tmp_path: Path, became: list, external: bool
+) -> None:
+    (tmp_path / "septum.yaml").touch()
+    with FakeControlPlane(tmp_path, {"status": {**status(), "external": external}}):
+        assert run(tmp_path, "--as", "front", "--", "true").status == 0
+    ((_, made),) = became
+    assert ("https_proxy" in made) is external
+    assert made.get("all_proxy", "http://127.0.0.1:9151") == "http://127.0.0.1:9151"
+
+
 @pytest.mark.parametrize(
     "words", [("sh", "--env"), ("sh", "--as", "big-store"), ("sh", "-h"), ("sh", "-c", "true"), ("sh", "--", "x")]
 )

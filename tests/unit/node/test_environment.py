@@ -28,6 +28,12 @@ def test_plain_http_and_grpc_go_through_the_listener_and_https_does_not() -> Non
     assert not {"https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"} & variables.keys()
 
 
+def test_everything_goes_through_the_listener_where_the_mesh_says_what_is_outside() -> None:
+    variables = environment({"https_proxy": "http://corporate:3128"}, "front", OUTBOUND, DIALS, outside=True)
+    names = ("http_proxy", "https_proxy", "HTTPS_PROXY", "wss_proxy", "all_proxy", "ALL_PROXY")
+    assert {variables[name] for name in names} == {"http://127.0.0.1:9151"}
+
+
 def test_what_excludes_loopback_is_emptied() -> None:
     variables = made(no_proxy="localhost,127.0.0.1", NO_PROXY="*")
     assert (variables["no_proxy"], variables["NO_PROXY"], variables["no_grpc_proxy"]) == ("", "", "")
