@@ -160,7 +160,7 @@ def test_a_code_is_explained(tmp_path: Path) -> None:
 def test_a_code_that_is_not_there_is_wrong_usage(tmp_path: Path) -> None:
     ran = septum("check", "--explain", "SEP999", cwd=tmp_path)
     assert ran.status == 2
-    assert "there is no code SEP999; they run from SEP101 to SEP406" in ran.err
+    assert "there is no code SEP999; they run from SEP101 to SEP408" in ran.err
 
 
 @pytest.mark.parametrize("arguments", [("check", "nowhere"), ("check", "--format", "xml"), ("check", "--nothing")])
