@@ -101,9 +101,8 @@ class Hosts(Mesh):
         found = []
         for node in self.nodes:
             for file in sorted((self.host(node) / "records").glob("decisions*.jsonl")):
-                for line in file.read_text().splitlines(keepends=True):
-                    if line.endswith("\n"):
-                        found.append(with_results(json.loads(line)))
+                whole = (line for line in file.read_text().splitlines(keepends=True) if line.endswith("\n"))
+                found += [with_results(json.loads(line)) for line in whole]
         return found
 
     def stored(self, *arguments: str) -> list[dict[str, Any]]:
@@ -130,7 +129,8 @@ class Hosts(Mesh):
         names = ("control.log", "agent.log", "envoy.log", "envoy.out")
         files = [*self._root.glob("*.err"), *(place / name for place in places for name in names)]
         shown = (f"--- {file.relative_to(self._root)}\n{file.read_text()[-3000:]}" for file in files if file.exists())
-        return "\n".join(shown)
+        events = (f"--- events of {name}\n" + "\n".join(map(str, up.events[-20:])) for name, up in self.hosts.items())
+        return "\n".join((*shown, *events))
 
     def __enter__(self) -> Hosts:
         if self._start:
@@ -151,7 +151,9 @@ class Hosts(Mesh):
 
     def held(self, within: float = 20) -> None:
         """Wait until every node holds what it should."""
-        until(lambda: self.septum("status", "--json").code == 0, within=within, what="every node holding", says=self.logs)
+        until(
+            lambda: self.septum("status", "--json").code == 0, within=within, what="every node holding", says=self.logs
+        )
 
     def stop_host(self, node: str) -> int:
         """Ctrl-C for a node's host; its exit status."""

@@ -181,7 +181,7 @@ class Mesh:
         return until(lambda: self.records(**wanted), within=10, what=f"a record with {wanted}", says=self.logs)[-1]
 
     def pid(self, process: str) -> int:
-        """The pid of `envoy` or `control` as the last `septum up` told it."""
+        """The pid of `envoy`, `agent` or `control` as the last `septum up` told it."""
         return self.up.pid_of(process)
 
     def processes(self) -> dict[int, str]:
@@ -197,7 +197,8 @@ class Mesh:
 
     def logs(self) -> str:
         """The ends of the logs, for a test that fails."""
-        files = [*self._root.glob("*.err"), *(self.state / name for name in ("septum.log", "envoy.log", "envoy.out"))]
+        names = ("septum.log", "agent.log", "envoy.log", "envoy.out")
+        files = [*self._root.glob("*.err"), *(self.state / name for name in names)]
         return "\n".join(f"--- {file.name}\n{file.read_text()[-3000:]}" for file in files if file.exists())
 
     def stop(self) -> int:

@@ -1,10 +1,9 @@
-"""What breaks on a host, at the control plane and in what they prove to each other: closed, complete, told, and mended."""
+"""What breaks on a host, at the control plane, or in what they prove: closed, on record, told, and mended by itself."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import http.client
 import os
 import resource
 import signal
@@ -16,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import psutil
 import pytest
-from backends import GREETING, HttpEcho, TcpGreeter
+from backends import HttpEcho, TcpGreeter
 from hosts import Hosts
 from waiting import until
 
@@ -115,7 +113,7 @@ def disk_full(pid: int) -> Iterator[None]:
 
 def test_killed_at_any_moment_of_a_change_all_nodes_hold_one_version_of_it(mesh: Hosts) -> None:
     control, ended, took = mesh._ups[0], Counter[str](), []
-    for step in range(12):
+    for step in range(10):
         wanted = "new" if step % 2 == 0 else "old"
         mesh.write_policy(policy(wanted))
         files = {str(p.relative_to(mesh.directory)): p.read_text() for p in mesh.directory.rglob("*.yaml")}
@@ -127,7 +125,12 @@ def test_killed_at_any_moment_of_a_change_all_nodes_hold_one_version_of_it(mesh:
         os.kill(pid, signal.SIGKILL)
         killed = time.monotonic()
         applying.join()
-        until(lambda: all_held(mesh) and control.pid_of("control") != pid, within=30, what="two nodes that hold", says=mesh.logs)
+        until(
+            lambda pid=pid: all_held(mesh) and control.pid_of("control") != pid,
+            within=30,
+            what="two nodes that hold",
+            says=mesh.logs,
+        )
         took.append(time.monotonic() - killed)
         found = enforced(mesh)
         assert found in ({"a": "old", "b": "old"}, {"a": "new", "b": "new"}), (step, found)
@@ -136,7 +139,7 @@ def test_killed_at_any_moment_of_a_change_all_nodes_hold_one_version_of_it(mesh:
         said = mesh.septum("status", "--json").json
         assert (said["files"] == "enforced") == (found["a"] == wanted), (step, said["files"], found)
         ended["done" if found["a"] == wanted else "as before"] += 1
-    print(f"control plane killed 12 times: {dict(ended)}; held again after {min(took):.2f} to {max(took):.2f} s")
+    print(f"control plane killed 10 times: {dict(ended)}; held again after {min(took):.2f} to {max(took):.2f} s")
     assert len(ended) == 2, "the sweep has moments before and after the change"
 
 
@@ -148,19 +151,25 @@ def _apply(mesh: Hosts, files: dict[str, str]) -> None:
 def test_a_state_that_cannot_be_written_changes_nothing_and_says_so(mesh: Hosts) -> None:
     control = mesh._ups[0].pid_of("control")
     assert mesh.septum("quarantine", "local", "--for", "3s").code == 0
+    began = time.monotonic()
     with disk_full(control):
         mesh.write_policy(policy("new"))
         refused = mesh.septum("apply")
-        assert refused.code == 1 and "nothing changed" in refused.err and "state.db" in refused.err, refused
+        assert refused.code == 1
+        assert "nothing changed" in refused.err
+        assert "state.db" in refused.err
         token = mesh.septum("nodes", "token", "b")
-        assert token.code == 1 and "state.db" in token.err, token
+        assert token.code == 1
+        assert "state.db" in token.err
         assert mesh.call("front", "http://orders/old").status == 200
         assert mesh.call("front", "http://orders/new").status == 403
-        with pytest.raises((ControlRefuses, ControlUnavailable), match="state.db"):
+        with pytest.raises((ControlRefuses, ControlUnavailable), match=r"state\.db"):
             ask(mesh, "b", lambda calls: calls.call("Sign", Sign("orders", csr(new_key())), Signed))
         until(lambda: status(mesh)["records"].get("stalled"), within=20, what="records that wait", says=mesh.logs)
         assert mesh.septum("status").code == 1
-        until(lambda: "not enforced yet, because it cannot be stored" in _log(mesh), within=15, what="a quarantine that cannot end", says=mesh.logs)
+        # The quarantine is over and cannot be given back; to try in vain ends nothing.
+        until(lambda: time.monotonic() > began + 5, what="some tries")
+        assert status(mesh)["quarantined"] == ["local"]
     assert mesh._ups[0].pid_of("control") == control, "the control plane goes on"
     until(lambda: mesh.status("front", "http://local/old") == 200, within=10, what="the end of the quarantine")
     assert mesh.septum("apply").code == 0
@@ -194,57 +203,77 @@ def test_a_host_with_a_full_disk_enforces_what_is_applied_and_says_what_it_canno
     assert mesh.node("b", "status").code == 0
 
 
-def test_whatever_is_killed_on_a_host_calls_go_on_and_every_decision_is_on_record(mesh: Hosts) -> None:
-    done, asked, failed = threading.Event(), [], Counter[int]()
+class Load:
+    """Calls, one after the other, while the block runs: the paths of those that passed, and the other answers."""
 
-    def load() -> None:
-        while not done.wait(0.005):
-            path = f"/orders/kill-{len(asked)}"
-            code = mesh.status("front", f"http://orders{path}")
+    def __init__(self, mesh: Hosts, name: str) -> None:
+        self.passed: list[str] = []
+        self.failed: Counter[int] = Counter()
+        self._mesh, self._name, self._over = mesh, name, threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def goes_on(self, within: float = 15) -> None:
+        """Wait for more calls that pass."""
+        before = len(self.passed)
+        until(lambda: len(self.passed) > before + 10, within, "calls that pass", self._mesh.logs)
+
+    def _run(self) -> None:
+        while not self._over.wait(0.005):
+            path = f"/orders/{self._name}-{len(self.passed)}"
+            code = self._mesh.status("front", f"http://orders{path}")
             if code == 200:
-                asked.append(path)
+                self.passed.append(path)
             else:
-                failed[code] += 1
+                self.failed[code] += 1
 
-    loading = threading.Thread(target=load)
-    loading.start()
-    try:
-        up = mesh.hosts["b"]
-        agent, envoy = up.pid_of("agent"), up.pid_of("envoy")
-        os.kill(agent, signal.SIGKILL)
-        until(lambda: up.pid_of("agent") != agent, what="another agent")
+    def __enter__(self) -> Load:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+def test_a_killed_agent_and_a_killed_supervisor_are_nothing_to_calls_and_records(mesh: Hosts) -> None:
+    up, envoy = mesh.hosts["b"], mesh.pid_on("b", "envoy")
+    with Load(mesh, "kill") as load:
+        _kill_agent(mesh, "b")
+        killed = time.monotonic()
         until(lambda: all_held(mesh), within=20, what="the agent back", says=mesh.logs)
-        assert not failed, "an agent's death is nothing to calls"
-
+        print(f"agent killed: back after {time.monotonic() - killed:.2f} s")
         up.signal(signal.SIGKILL)
         up.wait()
-        before = len(asked)
-        until(lambda: len(asked) > before + 10, what="calls without a supervisor")
+        load.goes_on()
         mesh.join("b").event("taken over", process="envoy")
         until(lambda: all_held(mesh), within=20, what="the agent back", says=mesh.logs)
-        assert not failed, "a supervisor's death is nothing to calls"
-        assert mesh.pid_on("b", "envoy") == envoy
+    assert not load.failed
+    assert mesh.pid_on("b", "envoy") == envoy
+    on_record_once(mesh, load.passed)
 
-        os.kill(envoy, signal.SIGKILL)
+
+def test_a_killed_envoy_is_back_by_itself_and_open_to_nobody_meanwhile(mesh: Hosts) -> None:
+    with Load(mesh, "before") as before:
+        before.goes_on()
+    on_record_once(mesh, before.passed)
+    with Load(mesh, "after") as after:
+        os.kill(mesh.pid_on("b", "envoy"), signal.SIGKILL)
         killed = time.monotonic()
-        until(lambda: failed, what="calls that find nobody")
-        before = len(asked)
-        until(lambda: len(asked) > before, what="calls again", says=mesh.logs)
-        print(f"Envoy killed: served again after {time.monotonic() - killed:.2f} s; answers meanwhile {dict(failed)}")
-        assert set(failed) <= {0, 503}
-    finally:
-        done.set()
-        loading.join()
-    on_record_once(mesh, asked)
-    lost = status(mesh)["records"].get("lost")
-    assert not lost, f"{lost} decisions were lost"
+        until(lambda: after.failed, what="calls that find nobody")
+        after.goes_on()
+        print(f"Envoy killed: calls pass after {time.monotonic() - killed:.2f} s; meanwhile {dict(after.failed)}")
+    assert set(after.failed) == {503}
+    on_record_once(mesh, after.passed[-10:])
+    assert not status(mesh)["records"].get("lost"), "of what was counted nothing is missing"
 
 
 # What is proved
 
 
-def _issued(mesh: Hosts, identity: Identity, begins: float, ends: float, authority: Authority | None = None) -> Credential:
-    """A certificate of an identity from now + `begins` to now + `ends` (seconds), of this mesh's authority or another's."""
+def _issued(
+    mesh: Hosts, identity: Identity, begins: float, ends: float, authority: Authority | None = None
+) -> Credential:
+    """A certificate from now + `begins` to now + `ends` (seconds), of this mesh's authority or another one."""
     signer, key = authority or Authority.open(mesh.state / "ca", DOMAIN), new_key()
     made = signer.issue(csr(key), identity, ends - begins, time.time() + begins)
     return Credential.of(made.chain_pem, key)
@@ -272,10 +301,11 @@ def test_a_node_that_cannot_prove_itself_keeps_to_what_it_has_and_says_why(
         until(lambda: not node(mesh, "b")["connected"], within=20, what="a node that is not let in", says=mesh.logs)
         mesh.write_policy(policy("new"))
         sent = mesh.septum("apply", "--wait", "0.5")
-        assert sent.code == 1 and "b: missing: not connected" in sent.out, sent
+        assert sent.code == 1
+        assert "b: missing: not connected" in sent.out
         assert enforced(mesh) == {"a": "new", "b": "old"}
-        said = until(lambda: _if_trouble(mesh, "b"), within=15, what="a reason on the host", says=mesh.logs)
-        assert "no TLS with the control plane" in said or "certificate" in said, said
+        said = until(lambda: _if_told(mesh, "b"), within=15, what="a reason on the host", says=mesh.logs)
+        assert "(away)" in said
         assert "not connected" in mesh.septum("nodes").out
     finally:
         identity.keep(NODE, good)
@@ -285,9 +315,11 @@ def test_a_node_that_cannot_prove_itself_keeps_to_what_it_has_and_says_why(
     assert enforced(mesh) == {"a": "new", "b": "new"}
 
 
-def _if_trouble(mesh: Hosts, name: str) -> str:
-    result = mesh.node(name, "status")
-    return result.out if "(away)" in result.out and len(result.out.splitlines()) > 3 else ""
+def _if_told(mesh: Hosts, name: str) -> str:
+    """What a node's host shows, once it says that the two do not come to trust each other."""
+    shown = mesh.node(name, "status").out
+    reasons = ("no TLS with the control plane", "does not take this node's certificate")
+    return shown if any(reason in shown for reason in reasons) else ""
 
 
 def _kill_agent(mesh: Hosts, name: str) -> None:
@@ -308,7 +340,9 @@ def test_a_workload_whose_certificate_is_not_good_reaches_nobody(mesh: Hosts, tm
         _kill_agent(mesh, "a")
         os.kill(mesh.pid_on("a", "envoy"), signal.SIGKILL)  # its connections were made with the good one
         until(lambda: mesh.status("front", "http://local/old") == 200, within=15, what="Envoy", says=mesh.logs)
-        until(lambda: mesh.status("front", "http://orders/orders/bad") == 503, within=15, what="no call", says=mesh.logs)
+        until(
+            lambda: mesh.status("front", "http://orders/orders/bad") == 503, within=15, what="no call", says=mesh.logs
+        )
         assert mesh.status("front", "http://local/old") == 200, "a call within the node needs no certificate"
     finally:
         os.kill(control.pid_of("control"), signal.SIGCONT)
@@ -316,7 +350,8 @@ def test_a_workload_whose_certificate_is_not_good_reaches_nobody(mesh: Hosts, tm
     until(lambda: mesh.status("front", "http://orders/orders/good") == 200, within=20, what="calls", says=mesh.logs)
     print(f"{what}: calls pass {time.monotonic() - began:.2f} s after there is somebody to sign")
     bad = until(lambda: [r for r in mesh.stored() if r["path"] == "/orders/bad"], what="the record", says=mesh.logs)
-    assert {r["decision"] for r in bad} <= {"deny", "allow"} and all(r["status"] == 503 and r["reason"] for r in bad), bad
+    assert {(r["node"], r["status"]) for r in bad} == {("a", 503)}
+    assert all(r["reason"] for r in bad), bad
 
 
 # Who asks
@@ -371,7 +406,8 @@ def test_a_node_gets_nothing_of_another_one(mesh: Hosts) -> None:
         snapshot_of(mesh, "b", proof(mesh, "a"))
     assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
     assert "not the certificate of 'b'" in str(refused.value.details())
-    assert '"workload": "orders"' in _log(mesh) and "TurnedAway" in _log(mesh)
+    assert '"workload": "orders"' in _log(mesh)
+    assert "TurnedAway" in _log(mesh)
     until(lambda: all_held(mesh), what="the node that was impersonated, undisturbed")
 
 
@@ -408,7 +444,11 @@ def test_a_join_token_is_for_one_key_once_and_for_nothing_but_joining(mesh: Host
 
 
 def test_who_has_no_certificate_of_this_mesh_is_not_answered(mesh: Hosts, tmp_path: Path) -> None:
+    def signed_for(tls: Tls) -> Any:
+        return ask(mesh, "a", lambda calls: calls.call("Sign", Sign("front", csr(new_key())), Signed), tls)
+
     good = proof(mesh, "a")
+    assert signed_for(good).chain, "the same call, with what the node was given"
     other = Authority.create(tmp_path / "ca", DOMAIN, time.time())
     mine = _issued(mesh, NodeId(DOMAIN, "a"), -HOUR, HOUR)
     strangers = {
@@ -417,16 +457,12 @@ def test_who_has_no_certificate_of_this_mesh_is_not_answered(mesh: Hosts, tmp_pa
         "not yet valid": _issued(mesh, NodeId(DOMAIN, "a"), HOUR + 600, 3 * HOUR),
     }
     for why, credential in strangers.items():
-        tls = Tls(good.roots, credential.chain, credential.key, good.name)
         with pytest.raises(ControlUnavailable):
-            ask(mesh, "a", lambda calls: calls.call("Sign", Sign("front", csr(new_key())), Signed), tls)
-        assert why
+            pytest.fail(f"{why}: {signed_for(Tls(good.roots, credential.chain, credential.key, good.name))}")
     # Of this authority, in time, for this very node, and yet never handed to it by the control plane.
     with pytest.raises(ControlRefuses, match="not valid any more"):
-        tls = Tls(good.roots, mine.chain, mine.key, good.name)
-        ask(mesh, "a", lambda calls: calls.call("Sign", Sign("front", csr(new_key())), Signed), tls)
+        signed_for(Tls(good.roots, mine.chain, mine.key, good.name))
     workload = Credentials(mesh.host("a") / "identity").of("front")
     assert workload
     with pytest.raises(ControlRefuses, match="is not a node"):
-        tls = Tls(good.roots, workload.chain, workload.key, good.name)
-        ask(mesh, "a", lambda calls: calls.call("Sign", Sign("front", csr(new_key())), Signed), tls)
+        signed_for(Tls(good.roots, workload.chain, workload.key, good.name))

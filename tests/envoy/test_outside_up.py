@@ -15,7 +15,7 @@ import mesh_process
 import pytest
 from backends import GREETING, HttpEcho, TcpGreeter
 from certificates import Ca
-from test_outside import TlsEcho, context
+from outside_backends import TlsEcho, context
 from up_process import Up
 from waiting import until
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import BinaryIO
 
 import pytest
@@ -32,6 +33,8 @@ PLACES = ("near", "far")
 class Lab:
     nodes: Nodes
     mesh: Mesh
+    cuts: dict[tuple[str, str], str] = field(default_factory=dict)
+    tokens: Iterator[int] = field(default_factory=count)
 
     def call(self, caller: str, place: str, kind: str) -> Live:
         backend, made = KINDS[kind]
@@ -50,11 +53,13 @@ class Lab:
         ]
         return Policy(self.mesh, tuple(rules), str(without))
 
-    def revoke(self, *pairs: tuple[str, str], token: str = "cut") -> None:
-        """As the control plane does it: first nothing new is allowed, and then what is live is cut."""
-        policy = self.policy(*pairs)
-        self.nodes.hold(policy)
-        self.nodes.hold(policy, dict.fromkeys(pairs, token))
+    def hold(self, policy: Policy | None = None, cut: Iterable[tuple[str, str]] = ()) -> None:
+        """Enforce a policy, or that of everything, and cut what is live of these pairs. Cuts stay, as for real."""
+        self.cuts.update(dict.fromkeys(cut, str(next(self.tokens))))
+        self.nodes.hold(policy or self.policy(), dict(self.cuts))
+
+    def revoke(self, *pairs: tuple[str, str]) -> None:
+        self.hold(self.policy(*pairs), pairs)
 
 
 def _operations(target: str) -> tuple[HttpPattern, ...] | None:
@@ -94,7 +99,7 @@ def held_open(*calls: Callable[[], Live]) -> Iterator[list[Live]]:
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_live_call_ends_and_those_of_others_go_on(lab: Lab, place: str, kind: str) -> None:
-    lab.nodes.hold(lab.policy())
+    lab.hold()
     target = f"{place}-{KINDS[kind][0]}"
     with held_open(lambda: lab.call("web", place, kind), lambda: lab.call("other", place, kind)) as (ours, theirs):
         assert ours.alive()
@@ -107,11 +112,9 @@ def test_a_live_call_ends_and_those_of_others_go_on(lab: Lab, place: str, kind: 
 @pytest.mark.parametrize("place", PLACES)
 def test_calls_that_are_still_allowed_can_be_made_at_once_after_a_cut(lab: Lab, place: str) -> None:
     """A rule that becomes narrower cuts the pair, and what it still allows goes on with new connections."""
-    lab.nodes.hold(lab.policy())
+    lab.hold()
     with held_open(*(lambda kind=kind: lab.call("web", place, kind) for kind in KINDS)) as calls:  # type: ignore[misc]
-        lab.nodes.hold(
-            lab.policy(), {("web", f"{place}-{kind}"): "again" for kind in ("http", "socket", "grpc", "tcp")}
-        )
+        lab.hold(cut=[("web", f"{place}-{kind}") for kind in ("http", "socket", "grpc", "tcp")])
         for kind in KINDS:
             with held_open(lambda kind=kind: lab.call("web", place, kind)) as (fresh,):  # type: ignore[misc]
                 assert fresh.alive()
@@ -121,14 +124,14 @@ def test_calls_that_are_still_allowed_can_be_made_at_once_after_a_cut(lab: Lab, 
 
 @pytest.mark.parametrize("place", PLACES)
 def test_short_requests_are_not_disturbed_by_a_cut(lab: Lab, place: str) -> None:
-    lab.nodes.hold(lab.policy())
+    lab.hold()
     with (
         asking(port(lab.mesh, "web"), f"{place}-http") as asked,
         held_open(lambda: lab.call("web", place, "grpc")) as (call,),
     ):
         until(lambda: asked.answers > 50, what="requests flow")
         lab.revoke(("web", f"{place}-grpc"))
-        lab.nodes.hold(lab.policy(), {("web", f"{place}-http"): "cut", ("web", f"{place}-grpc"): "once more"})
+        lab.hold(cut=[("web", f"{place}-http"), ("web", f"{place}-grpc")])
         ended(call, BOUND)
         so_far = asked.answers
         until(lambda: asked.answers > so_far + 200, what="requests still flow")
@@ -137,7 +140,7 @@ def test_short_requests_are_not_disturbed_by_a_cut(lab: Lab, place: str) -> None
 
 def test_what_a_cut_within_a_node_takes_with_it(lab: Lab) -> None:
     """All that the caller has open through its outbound listener, and nothing of any other caller."""
-    lab.nodes.hold(lab.policy())
+    lab.hold()
     own = [("near", "stream"), ("far", "websocket"), ("far", "dial"), ("near", "grpc")]
     calls = [lambda who=who, at=at: lab.call(who, *at) for who in CALLERS for at in own]  # type: ignore[misc]
     with held_open(*calls) as opened:
@@ -149,7 +152,7 @@ def test_what_a_cut_within_a_node_takes_with_it(lab: Lab) -> None:
 
 def test_what_a_cut_between_nodes_takes_with_it(lab: Lab) -> None:
     """The calls of the pair, and nothing else of the same caller."""
-    lab.nodes.hold(lab.policy())
+    lab.hold()
     others = [("near", "stream"), ("far", "stream"), ("far", "grpc"), ("near", "dial"), ("far", "websocket")]
     calls = [lambda at=at: lab.call("web", *at) for at in others]  # type: ignore[misc]
     with held_open(lambda: lab.call("web", "far", "dial"), *calls) as (revoked, *kept):
@@ -160,9 +163,9 @@ def test_what_a_cut_between_nodes_takes_with_it(lab: Lab) -> None:
 
 @pytest.mark.parametrize("place", PLACES)
 def test_nothing_that_begins_while_it_is_revoked_outlives_it(lab: Lab, place: str) -> None:
-    """The rule and the cut come in one step here: what is on its way then is either denied or cut."""
+    """The rule and the cut come in one step: what is on its way then is either denied or cut."""
     pair, done, calls = ("web", f"{place}-tcp"), threading.Event(), []
-    lab.nodes.hold(lab.policy())
+    lab.hold()
 
     def open_again_and_again() -> None:
         while not done.is_set():
@@ -174,7 +177,7 @@ def test_nothing_that_begins_while_it_is_revoked_outlives_it(lab: Lab, place: st
         thread.start()
     try:
         until(lambda: len(calls) > 20, what="sessions are opened")
-        lab.nodes.hold(lab.policy(pair), {pair: place})
+        lab.revoke(pair)
     finally:
         done.set()
         for thread in threads:

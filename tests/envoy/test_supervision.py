@@ -72,7 +72,7 @@ def test_up_says_when_it_is_ready_and_then_serves(mesh: Mesh) -> None:
 def test_a_signal_ends_everything(alone: Mesh, number: signal.Signals) -> None:
     up = alone.start()
     up.event("ready")
-    assert len(alone.processes()) == 3
+    assert len(alone.processes()) == 4  # it, the control plane, the agent and Envoy
     up.signal(number)
     assert up.wait() == 0
     assert up.events[-1]["event"] == "stopped"

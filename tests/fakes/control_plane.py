@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from septum.control import api
-from septum.xds.status import NodeStatus
 
 
 class FakeControlPlane:
@@ -36,13 +33,9 @@ class FakeControlPlane:
 
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        directory = os.open(self._state, os.O_RDONLY)  # a test's own directory may lie too deep for a socket's path
-        try:
-            async with api.serve(f"/proc/self/fd/{directory}/control.sock", dict.fromkeys(self.answers, self._answer)):
-                self._up.set()
-                await self._stop.wait()
-        finally:
-            os.close(directory)
+        async with api.serve(self._state, dict.fromkeys(self.answers, self._answer)):
+            self._up.set()
+            await self._stop.wait()
 
     def __enter__(self) -> FakeControlPlane:
         self._state.mkdir(exist_ok=True)
@@ -58,8 +51,47 @@ class FakeControlPlane:
 
 def node(**differs: Any) -> dict[str, Any]:
     """The status of a node that holds what it should, but for what `differs`."""
-    status = NodeStatus("here", True, "v1", "v1", resources=26, sent=0, held=26, rejected=(), changed=0.0)
-    return asdict(status) | differs
+    return {
+        "node": "here",
+        "standing": "joined",
+        "connected": True,
+        "held": True,
+        "version": "0123456789abcdef",
+        "desired": "0123456789abcdef",
+        "resources": 26,
+        "resources_held": 26,
+        "resources_sent": 0,
+        "rejected": [],
+        "joined": None,
+        "last_seen": 1_790_000_000.0,
+        "certificate_end": None,
+        "certificates": [],
+        "septum": "0",
+        "envoy": "",
+        "envoy_up": True,
+        "connections": 0,
+        "drained": False,
+        "records": {"ingested": 7, "behind": 0},
+        "troubles": [],
+    } | differs
+
+
+def arrival(node: str = "here", arrived: str = "held", why: str = "", milliseconds: float = 1.0) -> dict[str, Any]:
+    """What came of a version on a node."""
+    return {"node": node, "arrived": arrived, "why": why, "milliseconds": milliseconds, "refusals": []}
+
+
+def applied(outcome: str = "held", *nodes: Mapping[str, Any], **differs: Any) -> dict[str, Any]:
+    """What came of a change, on one node that holds it unless others are given."""
+    return {
+        "outcome": outcome,
+        "version": "b" * 64,
+        "previous": "a" * 64,
+        "diagnostics": [],
+        "nodes": list(nodes) or [arrival()],
+        "resources_changed": [],
+        "milliseconds": {"check": 1.0, "compile": 2.0, "held": 3.0},
+    } | differs
 
 
 def status(**differs: Any) -> dict[str, Any]:
@@ -70,6 +102,7 @@ def status(**differs: Any) -> dict[str, Any]:
             "segment": "edge",
             "protocol": "http",
             "at": "127.0.0.1:9101",
+            "node": "",
             "mode": "observe",
             "outbound": "127.0.0.1:9151",
             "dials": {"big-store": "127.0.0.1:9201"},
@@ -79,6 +112,7 @@ def status(**differs: Any) -> dict[str, Any]:
             "segment": "data",
             "protocol": "tcp",
             "at": "127.0.0.1:9102",
+            "node": "",
             "mode": "enforce",
             "outbound": "127.0.0.1:9152",
             "dials": {},
@@ -90,7 +124,9 @@ def status(**differs: Any) -> dict[str, Any]:
         "applied": 1_790_000_000.0,
         "author": "ada",
         "rules": 3,
+        "quarantined": [],
         "nodes": [node()],
         "workloads": workloads,
+        "external": False,
         "records": {"ingested": 7, "unreadable": 0, "lost": 0, "behind": 0, "stalled": "", "disagreements": 0},
     } | differs

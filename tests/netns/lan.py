@@ -17,6 +17,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 
 _NEWNET = 0x40000000  # CLONE_NEWNET, unshare(2)
@@ -41,7 +42,7 @@ class Lan:
     @contextmanager
     def inside(self, host: str) -> Iterator[None]:
         """What this thread opens and starts in the block is on that host, and stays there."""
-        with open(_OWN) as own:
+        with Path(_OWN).open() as own:
             _enter(self._namespaces[host])
             try:
                 yield
@@ -140,8 +141,8 @@ def _new_namespace() -> int:
     thread.join()
     (found,) = made
     assert isinstance(found, int), (
-        f"a network namespace cannot be made ({found}), and hosts that are none show nothing: run this as root, or in a "
-        "user namespace with `unshare --map-root-user`"
+        f"a network namespace cannot be made ({found}), and hosts that are none show nothing: run this as root, or in "
+        "a user namespace with `unshare --map-root-user`"
     )
     return found
 

@@ -1,4 +1,4 @@
-"""A mesh of several nodes, each on a host of its own: `septum control` on `control`, every node on the host of its name.
+"""A mesh of several nodes, each on the host of its name, with `septum control` on the host `control`.
 
 with Lan("control", "a", "b") as lan:
     with lan.inside("b"):

@@ -10,7 +10,7 @@ import click
 
 from septum.cli import diagnostics
 from septum.cli.ask import ask
-from septum.cli.output import print_json, spinner, style, wants_colour
+from septum.cli.output import print_json, refusals, spinner, style, wants_colour
 from septum.cli.place import mesh_dir
 from septum.control.files import read_mesh_dir
 
@@ -84,10 +84,11 @@ def _held(applied: dict[str, Any]) -> str:
 
 
 def _others(nodes: list[dict[str, Any]]) -> None:
-    """The nodes that do not hold it, and why."""
+    """The nodes that do not hold it, and why: of what a node refused, everything."""
     for node in nodes:
         if node["arrived"] != "held":
-            click.echo(f"  {node['node']}: {node['arrived']}: {node['why']}")
+            why = "; ".join(refusals(node["refusals"])) if node["arrived"] == "refused" else node["why"]
+            click.echo(f"  {node['node']}: {node['arrived']}: {why}")
 
 
 def _changed(resources: list[list[str]]) -> str:

@@ -150,12 +150,16 @@ def status(state: Path, as_json: bool) -> int:
             f"node {found['node']}  {good}  snapshot {found['good'][:12] or '-'}  control plane {found['control']}"
         )
         for certificate in found["certificates"]:
-            click.echo(f"  {certificate['identity']}  {until(certificate['ends'], time.time())} left")
+            click.echo(f"  {certificate['identity']}  {_left(certificate['ends'], time.time())}")
         # What keeps the control plane away is no trouble of enforcement: the exit status does not tell of it.
         away = [found["trouble"]] if found["trouble"] else []
         for trouble in (*found["troubles"], *away):
             click.echo(style(f"  {trouble}", fg="yellow"))
     return 0 if found["good"] and not found["troubles"] else 1
+
+
+def _left(end: float, now: float) -> str:
+    return until(end, now) if end <= now else f"{until(end, now)} left"
 
 
 @command.command("upgrade")

@@ -69,8 +69,8 @@ def spinner(text: str, after: float = 1.0) -> Iterator[None]:
 
 
 def refusals(refused: list[dict[str, Any]]) -> list[str]:
-    """Lines that say which resources were refused and why, each reason once."""
+    """Which resources were refused and why, each reason once."""
     names: dict[str, list[str]] = {}
     for refusal in refused:
         names.setdefault(refusal["reason"].strip(), []).append(refusal["name"])
-    return [f"  {', '.join(of)}: {reason}" for reason, of in names.items()]
+    return [f"{', '.join(of)}: {reason}" for reason, of in names.items()]

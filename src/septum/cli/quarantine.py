@@ -31,6 +31,8 @@ def command(above: Path | None, workload: str | None, lasts: str | None, release
     WORKLOAD: who is in quarantine. Exit status 1 when some node does not hold it yet.
     """
     mesh = mesh_dir(above)
+    if workload is None and (release or lasts):
+        raise click.UsageError("name the workload: septum quarantine WORKLOAD")
     if workload is None:
         return _list(ask(mesh, "quarantined")["quarantined"], as_json)
     if release and lasts:

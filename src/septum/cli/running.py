@@ -44,9 +44,9 @@ def telling(log_format: str) -> Tell:
     return _json_line if log_format == "json" else _text_line
 
 
-def host_name() -> str:
-    """This host's name, as a node may be called."""
-    return re.sub(r"[^a-z0-9-]", "-", socket.gethostname().lower())
+def node_name(given: str | None) -> str:
+    """A name as a node may be called: the given one, or this host's."""
+    return re.sub(r"[^a-z0-9-]", "-", (given or socket.gethostname()).lower())
 
 
 def make_state(state: Path) -> None:

@@ -50,7 +50,7 @@ def command(
     join with `septum node`. Exit status 1 when the files have errors or the mesh is up already.
     """
     mesh = mesh_dir(directory or above)
-    state, name = state_dir(mesh), node or running.host_name()
+    state, name = state_dir(mesh), running.node_name(node)
     running.make_state(state)
     running.check_files(mesh, state)
     _check_name(mesh, name)

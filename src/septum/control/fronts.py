@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from septum.control.registry import Member, Pair, Standing
-from septum.envoy.compile import Compiler, Front
+from septum.envoy.compile import Compiler, Front, Shelf
 from septum.envoy.reach import Survey
 from septum.envoy.secret import Trusted
 from septum.model.mesh import Address, Mesh
@@ -28,7 +28,7 @@ class Fronts:
 
     def __init__(self, local: str, members: Members, trust: Trust) -> None:
         self._local, self._members, self._trust = local, members, trust
-        self._survey = Survey()
+        self._survey, self._shelf = Survey(), Shelf()
         self._compilers: dict[str, Compiler] = {}
 
     def snapshots(
@@ -48,7 +48,7 @@ class Fronts:
 
     def _compiler(self, node: str) -> Compiler:
         if node not in self._compilers:
-            self._compilers[node] = Compiler(self._survey)
+            self._compilers[node] = Compiler(self._survey, self._shelf)
         return self._compilers[node]
 
     def nodes(self, mesh: Mesh, members: Mapping[str, Member]) -> list[str]:

@@ -88,7 +88,7 @@ class Nodes:
         """The records of all nodes together."""
         stored = self._stored().values()
         total = {key: sum(int(of.get(key) or 0) for of in stored) for key in _SUMMED}
-        stalled = [str(of["stalled"]) for of in stored if of.get("stalled")]
+        stalled = [str(of["unstored"]) for of in stored if of.get("unstored")]
         return {**total, "stalled": "; ".join(dict.fromkeys(stalled))} if stored else {}
 
     def _status(

@@ -14,7 +14,7 @@ from septum.model.policy import Policy
 from septum.model.resource_types import CLUSTER, LISTENER, ROUTE, SCOPE, SECRET
 from septum.model.snapshot import MANIFEST, Resource, Snapshot, together, whole
 
-__all__ = ["Compiler", "Front"]
+__all__ = ["Compiler", "Front", "Shelf"]
 
 Resources = dict[str, dict[str, Resource]]
 
@@ -34,6 +34,10 @@ class _Made:
         return [(type_url, made.name) for type_url, made in self.resources]
 
 
+# By the name of the piece.
+Shelf = dict[str, _Made]
+
+
 @dataclass(frozen=True, slots=True)
 class _Compiled:
     """A snapshot, and what it was compiled from last."""
@@ -48,10 +52,12 @@ class Compiler:
     """Compiles the snapshots of one node, keeping what did not change.
 
     The memory is an optimisation alone; a fresh compiler gives the same snapshot (tested as a law). `survey` is shared
-    by the compilers of all nodes, so that what they all ask of a policy is worked out once.
+    by the compilers of all nodes, so that what they all ask of a policy is worked out once, and `shelf` so that what
+    is the same everywhere is made and kept once.
     """
 
     survey: Survey = field(default_factory=Survey)
+    shelf: Shelf = field(default_factory=dict)
     _last: _Compiled | None = None
     _kept: dict[str, _Made] = field(default_factory=dict)
     _resources: Resources = field(default_factory=lambda: _merged({}))
@@ -77,7 +83,7 @@ class Compiler:
         before, self._kept = self._kept, {}
         for piece in pieces(policy, front, self.survey.reach(policy)):
             kept = before.get(piece.name)
-            self._kept[piece.name] = kept if kept is not None and kept.key == piece.key else _made(piece)
+            self._kept[piece.name] = kept if kept is not None and kept.key == piece.key else self._made(piece)
         changed = [made for name, made in self._kept.items() if before.get(name) is not made]
         self._resources = _patched(self._resources, changed) if _same_names(before, self._kept) else _merged(self._kept)
         known = {"cluster": self._resources[CLUSTER].keys(), "route": self._resources[ROUTE].keys()}
@@ -87,6 +93,15 @@ class Compiler:
         if self._last is not None and self._last.snapshot.version == says.version:
             return self._last.snapshot
         return Snapshot(says.version, {**self._resources, MANIFEST: {says.name: says}})
+
+
+    def _made(self, piece: Piece) -> _Made:
+        if not piece.everywhere:
+            return _made(piece)
+        made = self.shelf.get(piece.name)
+        if made is None or made.key != piece.key:
+            made = self.shelf[piece.name] = _made(piece)
+        return made
 
 
 def _same_names(before: Mapping[str, _Made], after: Mapping[str, _Made]) -> bool:

@@ -8,6 +8,8 @@ from typing import Any
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.config.core.v3.address_pb2 import Address, SocketAddress
 from envoy.config.core.v3.base_pb2 import TransportSocket
+from envoy.extensions.clusters.common.dns.v3.dns_pb2 import V4_PREFERRED
+from envoy.extensions.clusters.dns.v3.dns_cluster_pb2 import DnsCluster
 from envoy.extensions.transport_sockets.tls.v3.common_pb2 import (
     CertificateValidationContext,
     SubjectAltNameMatcher,
@@ -37,16 +39,15 @@ def is_address(host: str) -> bool:
     return True
 
 
-def host_cluster(name: str, host: str, port: int, connect: float) -> Any:
+def host_cluster(name: str, host: str, port: int, connect: float, family: int = V4_PREFERRED) -> Any:
     """The connections to a host in plain text; `connect` is in seconds.
 
     A name is asked for again when its DNS records say so. One that does not resolve yet must not hold up the node.
     """
     cluster = static(name, Address(socket_address=SocketAddress(address=host, port_value=port)), connect)
     if not is_address(host):
-        cluster.type = Cluster.LOGICAL_DNS
-        cluster.dns_lookup_family = Cluster.V4_PREFERRED
-        cluster.respect_dns_ttl = True
+        lookup = DnsCluster(dns_lookup_family=family, respect_dns_ttl=True, all_addresses_in_single_endpoint=True)
+        cluster.cluster_type.CopyFrom(Cluster.CustomClusterType(name="envoy.cluster.dns", typed_config=pack(lookup)))
         cluster.wait_for_warm_on_init.CopyFrom(BoolValue(value=False))
     return cluster
 

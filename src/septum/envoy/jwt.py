@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, assert_never
 from urllib.parse import SplitResult, urlsplit
 
-from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.config.core.v3.backoff_pb2 import BackoffStrategy
 from envoy.config.core.v3.base_pb2 import DataSource, RetryPolicy
 from envoy.config.core.v3.http_uri_pb2 import HttpUri
+from envoy.extensions.clusters.common.dns.v3.dns_pb2 import ALL
 from envoy.extensions.filters.http.jwt_authn.v3.config_pb2 import (
     JwksAsyncFetch,
     JwtAuthentication,
@@ -154,8 +154,7 @@ def _cluster(issuer: Issuer, url: SplitResult, roots: str) -> Any:
         raise ValueError(f"issuer {issuer.name}: keys are fetched by https, or by http from loopback")
     name = cluster_name(issuer)
     port = url.port or (443 if url.scheme == "https" else 80)
-    cluster = host_cluster(name, host, port, connect=1)
-    cluster.dns_lookup_family = Cluster.ALL  # whichever of both families answers
+    cluster = host_cluster(name, host, port, connect=1, family=ALL)  # whichever of both families answers
     if url.scheme == "https":
         cluster.transport_socket.CopyFrom(checked(host, DataSource(filename=roots)))
     return cluster

@@ -48,13 +48,15 @@ class Front:
 class Piece:
     """Some of a node's resources.
 
-    `key` is all that they are made of, `written` the addresses in them that the author of the mesh chose.
+    `key` is all that they are made of, `written` the addresses in them that the author of the mesh chose. `everywhere`:
+    nothing of the node is in them, so that each node that has the piece has the same.
     """
 
     name: str
     key: object
     parts: Callable[[], Iterator[Part]]
     written: frozenset[Address] = frozenset()
+    everywhere: bool = False
 
 
 def pieces(policy: Policy, front: Front, reach: Reach) -> Iterator[Piece]:
@@ -63,13 +65,13 @@ def pieces(policy: Policy, front: Front, reach: Reach) -> Iterator[Piece]:
     for name in front.workloads:
         yield here.fronted(policy.mesh.workloads[name])
     for name in here.reached():
-        yield here.onward(policy.mesh.workloads[name])
+        yield from here.onward(policy.mesh.workloads[name])
     for place in here.places():
         yield here.outward(place)
     if policy.mesh.nodes and front.workloads:
         yield here.inbound()
     if front.trust is not None:
-        yield Piece("trust", front.trust, partial(_trust, front.trust))
+        yield Piece("trust", front.trust, partial(_trust, front.trust), everywhere=True)
     if policy.mesh.issuers:
         yield Piece("keys", policy.mesh.issuers, partial(_keys, policy.mesh))
 
@@ -110,14 +112,17 @@ class _Here:
     def _reachable(self) -> frozenset[str]:
         return self.reach.observed.union(*(self.reach.targets[caller] for caller in self.front.workloads))
 
-    def onward(self, target: Workload) -> Piece:
-        """The way to a target on another node."""
+    def onward(self, target: Workload) -> Iterator[Piece]:
+        """The way to a target on another node: its names, the connections, and who may use them, which changes most."""
         paired = self.reach.callers[target.name]
         observed = target.name in self.reach.observed
         ways = tuple(Way(name, name in paired) for name in self.front.workloads if observed or name in paired)
         quarantined = self.policy.quarantined & {target.name, *(way.caller for way in ways)}
-        make = partial(_onward, self.mesh, target, ways, quarantined)
-        return Piece(f"onward/{target.name}", (target, observed, ways, quarantined, *self._around(target)), make)
+        mesh, name, around = self.mesh, target.name, self._around(target)
+        yield Piece(f"named/{name}", (target, mesh.trust_domain), partial(_named, mesh, target), everywhere=True)
+        yield Piece(f"onward/{name}", (target, ways, *around), partial(_onward, mesh, target, ways))
+        routed = partial(_routed, mesh, target, ways, quarantined)
+        yield Piece(f"routed/{name}", (target, observed, ways, quarantined, *around), routed)
 
     def outward(self, place: External) -> Piece:
         """The way to a place outside, and what of it is open."""
@@ -183,13 +188,19 @@ def _fronted(
         yield LISTENER, names.dial(name, target.name), listener.dial_listener(workload, target, at)
 
 
-def _onward(mesh: Mesh, target: Workload, ways: tuple[Way, ...], quarantined: frozenset[str]) -> Iterator[Part]:
+def _named(mesh: Mesh, target: Workload) -> Iterator[Part]:
+    for authority in mesh.names(target):
+        yield SCOPE, authority, route.scope(authority, target.name)
+
+
+def _onward(mesh: Mesh, target: Workload, ways: tuple[Way, ...]) -> Iterator[Part]:
     at = mesh.nodes[target.node].inbound
     for way in ways:
         yield CLUSTER, names.forward(way.caller, target.name), forward.forward_cluster(mesh, way, target, at)
+
+
+def _routed(mesh: Mesh, target: Workload, ways: tuple[Way, ...], quarantined: frozenset[str]) -> Iterator[Part]:
     yield ROUTE, target.name, forward.forward_routes(mesh, target, ways, quarantined)
-    for authority in mesh.names(target):
-        yield SCOPE, authority, route.scope(authority, target.name)
 
 
 def _outward(

@@ -76,12 +76,15 @@ class Certifier:
         """What is not as it should be, in words."""
         now = self._clock()
         held = self._held.items()
-        ended = [f"the certificate of {name} has ended" for name, c in held if c.leaf.not_after < now]
+        ended = [f"the certificate of {_called(name)} has ended" for name, c in held if c.leaf.not_after < now]
         early = [
-            f"the certificate of {name} is not valid yet: is a clock wrong?" for name, c in held if c.leaf.not_before > now
+            f"the certificate of {_called(name)} is not valid yet: is a clock wrong?"
+            for name, c in held
+            if c.leaf.not_before > now
         ]
-        unkept = (f"the certificate of {name} cannot be kept: {why}" for name, why in self._unkept.items())
-        return (*ended, *early, *(f"no certificate for {name}: {why}" for name, why in self._refused.items()), *unkept)
+        unkept = (f"the certificate of {_called(name)} cannot be kept: {why}" for name, why in self._unkept.items())
+        refused = (f"no certificate for {_called(name)}: {why}" for name, why in self._refused.items())
+        return (*ended, *early, *refused, *unkept)
 
     async def run(self) -> None:
         """Keep certificates fresh until cancelled."""
@@ -101,7 +104,7 @@ class Certifier:
     def _take_up(self) -> bool:
         """Have what is wanted of what was kept, and nothing else; whether what Envoy should have has changed."""
         names = (*self._wanted, *self._workloads)
-        changed = any(self._held.pop(name, None) for name in self._held.keys() - set(names))
+        changed = any([self._held.pop(name, None) for name in self._held.keys() - set(names)])
         for name in names:
             if name not in self._held and (kept := self._credentials.of(name)) is not None:
                 self._take(name, kept)
@@ -162,3 +165,7 @@ class Certifier:
     def _secrets(self) -> dict[str, Resource]:
         workloads = (self._held.get(name) for name in self._workloads)
         return {c.leaf.uri: svid(c.leaf.uri, c.chain, c.key) for c in workloads if c is not None}
+
+
+def _called(name: str) -> str:
+    return "the node" if name == NODE else name

@@ -14,7 +14,8 @@ from septum.identity.leaf import Leaf, read_leaf
 from septum.identity.pem import CertificateError
 from septum.identity.token import Token
 
-NODE = "node"
+# The node's own credential, under the one name that no workload may have. The roots are no `.pem`, as all of those are.
+NODE, _ROOTS = "septum", "roots.crt"
 _KEY = b"-----BEGIN PRIVATE KEY-----"
 
 
@@ -89,7 +90,7 @@ class Credentials:
 
     def roots(self) -> bytes:
         """The roots by which the control plane is known (PEM); empty before the node joined."""
-        return self._read("roots.pem") or b""
+        return self._read(_ROOTS) or b""
 
     def digest(self) -> str:
         """By which a node and the control plane tell whether they trust the same roots; empty without any."""
@@ -99,7 +100,7 @@ class Credentials:
     def set_roots(self, roots: bytes) -> None:
         """Trust these roots, and no others. None at all says nothing."""
         if roots and roots != self.roots():
-            self._write("roots.pem", roots)
+            self._write(_ROOTS, roots)
 
     def of(self, name: str) -> Credential | None:
         """A credential by workload (or NODE), or None when there is none that can be used."""
@@ -118,7 +119,7 @@ class Credentials:
 
     def forget_all_but(self, names: Iterable[str]) -> None:
         """Remove the keys of workloads that the node does not front any more."""
-        kept = {f"{name}.pem" for name in (*names, NODE, "roots")}
+        kept = {f"{name}.pem" for name in (*names, NODE)}
         for path in self._directory.glob("*.pem"):
             if path.name not in kept:
                 path.unlink(missing_ok=True)

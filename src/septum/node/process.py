@@ -24,8 +24,7 @@ echo $!
 exec >&-
 trap : HUP INT TERM
 cd /
-while kill -0 $! 2>/dev/null; do wait $!; status=$?; done
-exit $status
+while :; do wait $!; status=$?; kill -0 $! 2>/dev/null || exit $status; done
 """
 
 

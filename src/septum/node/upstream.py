@@ -156,6 +156,11 @@ def explain(error: Any) -> str:
                 f"no TLS with the control plane: {_reason(details)}; its certificate has to be from this mesh's "
                 "authority, and so has this node's, and neither may have ended (are both clocks right?)"
             )
+        case grpc.StatusCode.UNAVAILABLE if "socket closed" in details.lower():  # as TLS 1.3 refuses a client, too
+            return (
+                "the control plane closed the connection: it has just ended, or it does not take this node's "
+                "certificate, which has to be from this mesh's authority and may not have ended"
+            )
         case grpc.StatusCode.UNAVAILABLE:
             return f"the control plane cannot be reached: {_reason(details)}; {_WAY}"
         case _:

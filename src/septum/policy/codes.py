@@ -169,7 +169,7 @@ CODES: dict[str, Code] = {
     ),
     NOT_A_TARGET: Code(
         "not a TCP workload",
-        "`dials` opens a raw TCP address, for TCP workloads alone. HTTP and gRPC workloads are called through the "
+        "`dials` opens a raw TCP address, for what speaks TCP alone. HTTP and gRPC workloads are called through the "
         "caller's outbound listener.",
     ),
     EMPTY_SEGMENT: Code("empty segment", "No workload is in the segment, so rules about it open nothing yet."),

@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 
 from command_line import Ran, septum, write_mesh
-from fakes.control_plane import FakeControlPlane, node
+from fakes.control_plane import FakeControlPlane
 from meshes import SHOP, SHOP_RULES
+from septum.control.arrivals import Arrival, Arrived
 from septum.control.plane import Applied, Outcome
 from septum.control.state import StateError
 from septum.policy.load import load
 from septum.xds.types import Refusal
 
+HERE, THERE = Arrival("here", Arrived.HELD, milliseconds=3.0), Arrival("there", Arrived.HELD, milliseconds=4.25)
 ROUTE, LISTENER = "type.googleapis.com/x.RouteConfiguration", "type.googleapis.com/x.Listener"
 
 
@@ -35,15 +37,23 @@ def apply(plane: FakeControlPlane, mesh: Path, outcome: Outcome, *arguments: str
 
 
 def test_held(plane: FakeControlPlane, tmp_path: Path) -> None:
-    changed = ((ROUTE, "orders"), (ROUTE, "payments"), (LISTENER, "outbound/x"))
+    changed = (("here", ROUTE, "orders"), ("here", ROUTE, "payments"), ("here", LISTENER, "outbound/x"))
     times = {"check": 1.0, "compile": 2.0, "held": 3.04}
-    ran = apply(plane, tmp_path, Outcome.HELD, resources_changed=changed, milliseconds=times)
+    ran = apply(plane, tmp_path, Outcome.HELD, resources_changed=changed, milliseconds=times, nodes=(HERE,))
     assert ran.status == 0
-    assert ran.out == f"version {'b' * 12} is held by every node (6.0 ms; 2 RouteConfiguration, 1 Listener sent)\n"
+    sent = "2 RouteConfiguration, 1 Listener sent"
+    assert ran.out == f"version {'b' * 12} is held by 1 of 1 nodes (6.0 ms; {sent})\n"
+
+
+def test_held_by_several_says_who_was_last(plane: FakeControlPlane, tmp_path: Path) -> None:
+    ran = apply(plane, tmp_path, Outcome.HELD, nodes=(THERE, HERE))
+    assert ran.status == 0
+    assert "held by 2 of 2 nodes" in ran.out
+    assert "; the last was there, 4.2 ms after sending)" in ran.out
 
 
 def test_held_without_a_change_on_the_node(plane: FakeControlPlane, tmp_path: Path) -> None:
-    assert "nothing to send" in apply(plane, tmp_path, Outcome.HELD).out
+    assert "nothing to send" in apply(plane, tmp_path, Outcome.HELD, nodes=(HERE,)).out
 
 
 def test_unchanged(plane: FakeControlPlane, tmp_path: Path) -> None:
@@ -52,18 +62,22 @@ def test_unchanged(plane: FakeControlPlane, tmp_path: Path) -> None:
 
 
 def test_sent_is_not_held(plane: FakeControlPlane, tmp_path: Path) -> None:
-    nodes = (node(held=20), node(node="there", connected=False))
-    plane.answers["apply"] = asdict(Applied(Outcome.SENT, "b" * 64, "a" * 64)) | {"nodes": nodes}
-    ran = septum("apply", cwd=tmp_path)
+    away, slow = Arrival("away", Arrived.MISSING, "not connected"), Arrival("slow", Arrived.MISSING, "no answer yet")
+    ran = apply(plane, tmp_path, Outcome.SENT, nodes=(away, HERE, slow))
     assert ran.status == 1
-    assert "was sent, and is not held yet\n  here: 6 resources not acknowledged\n  there: not connected\n" in ran.out
+    said, *others = ran.out.splitlines()
+    assert said.startswith(f"version {'b' * 12} was sent; it is held by 1 of 3 nodes (")
+    assert others == ["  away: missing: not connected", "  slow: missing: no answer yet"]
 
 
 def test_refused(plane: FakeControlPlane, tmp_path: Path) -> None:
     refusals = (Refusal(LISTENER, "outbound/x", "v", "cannot bind"), Refusal(LISTENER, "dial/y", "v", "cannot bind"))
-    ran = apply(plane, tmp_path, Outcome.REJECTED, refusals=refusals)
+    refused = Arrival("there", Arrived.REFUSED, str(refusals[0]), 2.0, refusals)
+    ran = apply(plane, tmp_path, Outcome.REJECTED, nodes=(HERE, refused))
     assert ran.status == 1
-    assert f"was refused; {'a' * 12} stays enforced\n  outbound/x, dial/y: cannot bind\n" in ran.out
+    said, *others = ran.out.splitlines()
+    assert said == f"version {'b' * 12} was refused; {'a' * 12} stays enforced"
+    assert others == ["  there: refused: outbound/x, dial/y: cannot bind"]
     assert "nothing stays enforced" in apply(plane, tmp_path, Outcome.REJECTED, previous="").out
 
 

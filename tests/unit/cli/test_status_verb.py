@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from command_line import Ran, septum, write_mesh
 from fakes.control_plane import FakeControlPlane, node, status
 from meshes import SHOP, SHOP_RULES, policy
 from septum.control.state import StateError
+from septum.policy.quarantine import quarantined
 
 REFUSAL = {"type_url": "type.googleapis.com/x.Listener", "name": "outbound/front", "version": "v", "reason": " in use "}
 
@@ -31,12 +33,18 @@ def show(plane: FakeControlPlane, mesh: Path, *arguments: str, **differs: object
     return septum("status", *arguments, cwd=mesh)
 
 
+def rows(ran: Ran) -> dict[str, list[str]]:
+    """The rows of the table of nodes, by node."""
+    after = ran.out.partition("\n\n")[2].partition("\n\n")[0].splitlines()[1:]
+    return {line.split()[0]: line.split()[1:] for line in after}
+
+
 def test_all_is_well(plane: FakeControlPlane, tmp_path: Path) -> None:
     ran = show(plane, tmp_path)
     assert (ran.status, ran.err) == (0, "")
     assert f"mesh shop  version {policy(SHOP_RULES).version[:12]}  applied 2026-09-" in ran.out
     assert "by ada" in ran.out
-    assert "node here  held  26 resources" in ran.out
+    assert rows(ran)["here"] == ["held", "0123456789ab", "26/26", "now", "-", "up", "to", "date"]
     assert "records  7 kept" in ran.out
     assert "\x1b" not in ran.out
     assert [line.split() for line in ran.out.splitlines()[-5:-2]] == [
@@ -47,23 +55,60 @@ def test_all_is_well(plane: FakeControlPlane, tmp_path: Path) -> None:
 
 
 def test_a_refusal_is_shown_with_its_reason(plane: FakeControlPlane, tmp_path: Path) -> None:
-    ran = show(plane, tmp_path, nodes=[node(held_version=None, rejected=[REFUSAL, REFUSAL | {"name": "b"}])])
+    ran = show(plane, tmp_path, nodes=[node(held=False, rejected=[REFUSAL, REFUSAL | {"name": "b"}])])
     assert ran.status == 1
-    assert "node here  refused\n  outbound/front, b: in use\n" in ran.out
+    assert rows(ran)["here"][0] == "refused"
+    assert "outbound/front: in use; b: in use" in ran.out
 
 
 def test_a_node_that_holds_a_part(plane: FakeControlPlane, tmp_path: Path) -> None:
-    ran = show(plane, tmp_path, nodes=[node(held_version=None, held=20)])
-    assert (ran.status, "not held  6 resources not acknowledged" in ran.out) == (1, True)
+    ran = show(plane, tmp_path, nodes=[node(held=False, version=None, resources_held=20)])
+    assert (ran.status, rows(ran)["here"][:3]) == (1, ["missing", "-", "20/26"])
 
 
 def test_a_node_that_holds_what_is_not_enforced_any_more(plane: FakeControlPlane, tmp_path: Path) -> None:
-    assert show(plane, tmp_path, nodes=[node(held_version="v0")]).status == 1
+    ran = show(plane, tmp_path, nodes=[node(held=False, version="fedcba9876543210")])
+    assert (ran.status, rows(ran)["here"][:2]) == (1, ["missing", "fedcba987654"])
 
 
 def test_a_node_that_is_not_there(plane: FakeControlPlane, tmp_path: Path) -> None:
-    ran = show(plane, tmp_path, nodes=[node(connected=False, held_version=None)])
-    assert (ran.status, "not held  not connected" in ran.out) == (1, True)
+    ran = show(plane, tmp_path, nodes=[node(connected=False, held=False)])
+    assert (ran.status, rows(ran)["here"][-2:]) == (1, ["not", "connected"])
+    ran = show(plane, tmp_path, nodes=[node(connected=False, held=False, last_seen=None)])
+    assert (ran.status, rows(ran)["here"][-2:]) == (1, ["never", "seen"])
+
+
+def test_several_nodes_and_what_each_is_not_well_by(plane: FakeControlPlane, tmp_path: Path) -> None:
+    now = time.time()
+    nodes = [
+        node(node="alpha", certificate_end=now + 7230, troubles=["its clock is 61 s ahead"]),
+        node(node="beta", standing="removed", held=False, connected=False, last_seen=now - 3.0e5, version=None),
+        node(node="gamma", standing="draining", held=False, drained=True),
+        node(node="delta", standing="draining", held=False, records={"lost": 3}),
+    ]
+    ran = show(plane, tmp_path, nodes=nodes)
+    assert ran.status == 0, "what was removed or is drained may hold what it likes"
+    found = rows(ran)
+    assert found["alpha"][3:] == ["now", "2", "h", "up", "to", "date", "its", "clock", "is", "61", "s", "ahead"]
+    assert found["beta"][:6] == ["removed", "-", "26/26", "3", "d", "ago"]
+    assert (found["gamma"][0], found["delta"][0], found["delta"][-2:]) == ("drained", "draining", ["3", "lost"])
+
+
+def test_who_is_in_quarantine(plane: FakeControlPlane, tmp_path: Path) -> None:
+    shut = quarantined(policy(SHOP_RULES), ["orders", "ledger"])
+    ran = show(plane, tmp_path, quarantined=["ledger", "orders"], version=shut.version)
+    assert "in quarantine: ledger, orders" in ran.out
+    assert "the files differ" not in ran.out, "the files are what is enforced, quarantine aside"
+
+
+def test_workloads_of_several_nodes_say_where_they_are(plane: FakeControlPlane, tmp_path: Path) -> None:
+    front, store = status()["workloads"]
+    ran = show(plane, tmp_path, workloads=[front | {"node": "alpha"}, store | {"node": "beta"}])
+    assert [line.split() for line in ran.out.splitlines()[-5:-2]] == [
+        ["front", "edge", "observe", "http", "alpha", "127.0.0.1:9101", "127.0.0.1:9151"],
+        ["big-store", "at", "127.0.0.1:9201"],
+        ["big-store", "data", "enforce", "tcp", "beta", "127.0.0.1:9102", "127.0.0.1:9152"],
+    ]
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ async def test_a_node_is_served_less_when_its_token_names_less(hosts: World) -> 
     assert "outbound/payments" not in names
     await hosts.join("app")
     await hosts.plane.ready(5.0, "app")
-    assert ("outbound/payments" in {name for _, name in agent.holds}) is True
+    assert "outbound/payments" in {name for _, name in agent.holds}
 
 
 async def test_without_an_authority_or_a_mesh_nobody_joins(world: World) -> None:
@@ -110,7 +110,7 @@ async def test_who_is_no_node_is_refused(hosts: World, identity: Identity) -> No
         hosts.membership.recognise(certificate(hosts.authority, identity))
 
 
-async def test_another_trust_domain_is_no_node_of_this_mesh(hosts: World, tmp_path: pytest.TempPathFactory) -> None:
+async def test_another_trust_domain_is_no_node_of_this_mesh(hosts: World) -> None:
     await hosts.apply_hosts(patience=0)
     other = Authority.create(hosts.path.parent / "other", "other.test", NOW)
     with pytest.raises(CallRefused, match="no certificate of this mesh"):
@@ -138,17 +138,15 @@ async def test_a_certificate_ends(hosts: World) -> None:
 
 
 async def test_a_removed_node_is_refused_and_its_old_certificate_stays_so(hosts: World) -> None:
-    agents = await hosts.spread()
+    await hosts.spread()
     old = await hosts.join("app")
     await hosts.ask("remove", node="app")
     with pytest.raises(CallRefused, match="node app was removed from the mesh; join again with a new token"):
         hosts.membership.recognise(old.chain)
-    hosts.now += 1
     new = await hosts.join("app")
     assert hosts.membership.recognise(new.chain).name == "app"
     with pytest.raises(CallRefused, match="is not valid any more"):
         hosts.membership.recognise(old.chain)
-    assert agents
 
 
 async def test_a_removed_node_does_not_come_back_with_the_token_it_joined_with(hosts: World) -> None:

@@ -44,6 +44,8 @@ async def meanwhile(*work: Any) -> AsyncIterator[None]:
 
 async def test_a_node_from_its_place_in_the_mesh_to_its_removal(hosts: World) -> None:
     await hosts.apply_hosts(patience=0)
+    for other in ("web", "db"):
+        hosts.node(other)
     awaited = await status(hosts, "app")
     assert (awaited["standing"], awaited["joined"], awaited["last_seen"], awaited["connected"]) == (
         "awaited", None, None, False,
@@ -385,12 +387,12 @@ async def test_a_rotation_does_not_wait_for_who_was_removed_or_never_came(
     hosts: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_ROTATION", 0.2)
-    await hosts.apply_hosts(patience=0)
+    agents = await hosts.spread()
     for node in ("web", "db"):
         await hosts.join(node)
-        hosts.node(node)
     await hosts.report("db", roots=now_trusted(hosts), certificates=(Certificate("x", NOW, hosts.authority.issuer),))
     await hosts.ask("remove", node="db")
+    agents["app"].leave()
     current = lambda: hosts.authority.issuer  # noqa: E731
     async with meanwhile(reporting(hosts, lambda: now_trusted(hosts), current, "web")):
         assert len((await hosts.ask("ca", step="all"))["done"]) == 3

@@ -66,7 +66,9 @@ async def test_what_one_node_refuses_is_taken_back_on_all_of_them(hosts: World) 
     assert applied.outcome is Outcome.REJECTED
     assert arrived(applied) == {"web": "held", "app": "held", "db": "refused"}
     assert {refusal.name for refusal in applied.refusals} == {"ledger"}
-    assert [a.why for a in applied.nodes if a.arrived is Arrived.REFUSED] == ["RouteConfiguration ledger: no such thing"]
+    assert [a.why for a in applied.nodes if a.arrived is Arrived.REFUSED] == [
+        "RouteConfiguration ledger: no such thing"
+    ]
     assert hosts.version() == hosts.enforced() == before
     assert {name: agent.holds for name, agent in agents.items()} == held
     assert hosts.registry.cuts() == {}, "what was not enforced has cut nobody off"

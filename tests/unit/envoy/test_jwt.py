@@ -78,19 +78,25 @@ def test_keys_are_in_the_configuration_or_at_a_cluster_of_it() -> None:
 @pytest.mark.parametrize(
     ("url", "kind", "host", "port", "name"),
     [
-        ("https://login.test/keys", "LOGICAL_DNS", "login.test", 443, ("login.test", SubjectAltNameMatcher.DNS)),
-        ("https://login.test:8443/keys", "LOGICAL_DNS", "login.test", 8443, ("login.test", SubjectAltNameMatcher.DNS)),
-        ("https://10.0.0.1/keys", "STATIC", "10.0.0.1", 443, ("", SubjectAltNameMatcher.IP_ADDRESS)),
-        ("https://[fd00::1]:1/keys", "STATIC", "fd00::1", 1, ("", SubjectAltNameMatcher.IP_ADDRESS)),
-        ("http://127.0.0.1:81/keys", "STATIC", "127.0.0.1", 81, None),
-        ("http://[::1]/keys", "STATIC", "::1", 80, None),
-        ("http://localhost/keys", "LOGICAL_DNS", "localhost", 80, None),
+        ("https://login.test/keys", "envoy.cluster.dns", "login.test", 443, ("login.test", SubjectAltNameMatcher.DNS)),
+        (
+            "https://login.test:8443/keys",
+            "envoy.cluster.dns",
+            "login.test",
+            8443,
+            ("login.test", SubjectAltNameMatcher.DNS),
+        ),
+        ("https://10.0.0.1/keys", "", "10.0.0.1", 443, ("", SubjectAltNameMatcher.IP_ADDRESS)),
+        ("https://[fd00::1]:1/keys", "", "fd00::1", 1, ("", SubjectAltNameMatcher.IP_ADDRESS)),
+        ("http://127.0.0.1:81/keys", "", "127.0.0.1", 81, None),
+        ("http://[::1]/keys", "", "::1", 80, None),
+        ("http://localhost/keys", "envoy.cluster.dns", "localhost", 80, None),
     ],
 )
 def test_the_server_of_keys_is_checked(url: str, kind: str, host: str, port: int, name: tuple[str, int] | None) -> None:
     ((_, cluster),) = jwt.clusters(_mesh(Issuer("i", "https://i.test", ("a",), jwks_url=url)), roots="roots.pem")
     address = cluster.load_assignment.endpoints[0].lb_endpoints[0].endpoint.address.socket_address
-    assert (cluster.DiscoveryType.Name(cluster.type), address.address, address.port_value) == (kind, host, port)
+    assert (cluster.cluster_type.name, address.address, address.port_value) == (kind, host, port)
     assert cluster.HasField("transport_socket") == (name is not None)
     if name is not None:
         tls = UpstreamTlsContext()

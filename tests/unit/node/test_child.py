@@ -215,10 +215,11 @@ async def test_a_wanted_restart_is_told_as_a_start_and_waits_for_nothing(
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
         group.create_task(one.run())
         before = await one.started()
-        done = await one.restart(spec(tmp_path, f"'another'; {SLEEPS}"))
+        os.mkfifo(tmp_path / "another")
+        done = await one.restart(spec(tmp_path, f"open('another', 'w').close(); {SLEEPS}"))
         assert isinstance(done, Restarted)
         assert (done.old_pid, done.new_pid) == (before, one.pid)
-        assert "another" in psutil.Process(done.new_pid).cmdline()[2]
+        await asyncio.to_thread((tmp_path / "another").read_bytes)
         await one.stop()
     assert [event for event, _ in told.events] == ["started", "started"]
 

@@ -10,6 +10,8 @@ import pytest
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.config.listener.v3.listener_pb2 import Listener
 from envoy.config.route.v3.route_pb2 import RouteConfiguration
+from envoy.extensions.clusters.common.dns.v3.dns_pb2 import V4_PREFERRED
+from envoy.extensions.clusters.dns.v3.dns_cluster_pb2 import DnsCluster
 from envoy.extensions.filters.network.tcp_proxy.v3.tcp_proxy_pb2 import TcpProxy
 from envoy.extensions.transport_sockets.tls.v3.common_pb2 import SubjectAltNameMatcher, TlsParameters
 from envoy.extensions.transport_sockets.tls.v3.tls_pb2 import UpstreamTlsContext
@@ -67,12 +69,8 @@ def _held(policy: Policy, node: str = "alpha") -> Snapshot:
 
 def _of_places(snapshot: Snapshot) -> set[str]:
     words = ("partner", "plain", "bank", "vault", "192.0.2.7")
-    return {
-        name
-        for kind in (CLUSTER, LISTENER, ROUTE, SCOPE)
-        for name in snapshot.of(kind)
-        if any(w in name for w in words)
-    }
+    held = [name for kind in (CLUSTER, LISTENER, ROUTE, SCOPE) for name in snapshot.of(kind)]
+    return {name for name in held if any(word in name for word in words)}
 
 
 def _resource(type_url: str, name: str, policy: Policy | None = None) -> Any:
@@ -149,11 +147,12 @@ def test_the_host_hears_its_own_name(place: External, authority: str) -> None:
 
 def test_names_are_looked_up_and_addresses_are_not() -> None:
     by_name, by_address = outside.place_cluster(PLACES[2]), outside.place_cluster(PLACES[3])
-    assert (by_name.type, by_name.respect_dns_ttl, by_name.wait_for_warm_on_init.value) == (
-        Cluster.LOGICAL_DNS,
-        True,
-        False,
-    )
+    lookup = DnsCluster()
+    assert by_name.cluster_type.typed_config.Unpack(lookup)
+    assert (lookup.respect_dns_ttl, lookup.dns_lookup_family) == (True, V4_PREFERRED)
+    assert by_name.HasField("wait_for_warm_on_init")
+    assert not by_name.wait_for_warm_on_init.value
+    assert not by_address.HasField("cluster_type")
     assert by_address.type == Cluster.STATIC
 
 
@@ -249,24 +248,25 @@ def test_a_caller_s_cluster_is_a_gate_or_another_node() -> None:
     routes = _resource(ROUTE, "bank")
     assert lint(routes) == (("cluster", "gate/web/bank"),)
     plugin = routes.virtual_hosts[0].routes[0].route.inline_cluster_specifier_plugin.extension.typed_config
-    plugin.value = plugin.value.replace(b"gate/web/bank", b"gated/a/bank")
+    plugin.value = plugin.value.replace(b"gate/web/bank", b"gated/at/bank")
     with pytest.raises(LintError):
         lint(routes)
 
 
+def _address(cluster: Any) -> Any:
+    return cluster.load_assignment.endpoints[0].lb_endpoints[0].endpoint.address
+
+
 def _to_another_gate(cluster: Any) -> None:
-    cluster.load_assignment.endpoints[0].lb_endpoints[
-        0
-    ].endpoint.address.envoy_internal_address.server_listener_name = "x"
+    _address(cluster).envoy_internal_address.server_listener_name = "gate/shop/bank"
 
 
 def _to_a_pipe(cluster: Any) -> None:
-    cluster.load_assignment.endpoints[0].lb_endpoints[0].endpoint.address.pipe.path = "admin.sock"
+    _address(cluster).pipe.path = "admin.sock"
 
 
 def _inside(cluster: Any) -> None:
-    address = cluster.load_assignment.endpoints[0].lb_endpoints[0].endpoint.address
-    address.envoy_internal_address.server_listener_name = "inside/shop"
+    _address(cluster).envoy_internal_address.server_listener_name = "inside/shop"
 
 
 @pytest.mark.parametrize(
