@@ -16,7 +16,9 @@ from bench.progress import say
 from bench.report import Effort, Report
 
 # Each is a module of this package with `measure(effort) -> Report`; another one is added by its name.
-NAMES = ("decision", "latency", "apply", "compile", "memory", "fleet")
+NAMES = (
+    "decision", "tokens", "latency", "nodes", "apply", "fleet", "svids", "rotation", "compile", "memory",
+)  # fmt: skip
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,16 +27,16 @@ from septum.envoy.wire import pack
 
 
 @contextmanager
-def backend(directory: Path, at: Address) -> Iterator[None]:
-    """A backend at an address while the block runs."""
+def backend(directory: Path, *at: Address) -> Iterator[None]:
+    """A backend at these addresses while the block runs."""
     place = directory / "backend"
     place.mkdir()
     (place / "envoy.pb").write_bytes(_bootstrap(at).SerializeToString())
-    with processes.envoy(place, at):
+    with processes.envoy(place, at[0]):
         yield
 
 
-def _bootstrap(at: Address) -> Any:
+def _bootstrap(at: Sequence[Address]) -> Any:
     answer = DirectResponseAction(status=200, body=DataSource(inline_string="ok\n"))
     routes = [Route(match=RouteMatch(prefix="/"), direct_response=answer)]
     manager = HttpConnectionManager(
@@ -44,7 +44,13 @@ def _bootstrap(at: Address) -> Any:
         route_config=RouteConfiguration(virtual_hosts=[VirtualHost(name="all", domains=["*"], routes=routes)]),
         http_filters=[HttpFilter(name="envoy.filters.http.router", typed_config=pack(Router()))],
     )
-    address = EnvoyAddress(socket_address=SocketAddress(address=at[0], port_value=at[1]))
     chain = FilterChain(filters=[Filter(name="http", typed_config=pack(manager))])
-    listener = Listener(name="backend", address=address, filter_chains=[chain])
-    return Bootstrap(static_resources=Bootstrap.StaticResources(listeners=[listener]))
+    listeners = [
+        Listener(
+            name=f"backend-{host}",
+            address=EnvoyAddress(socket_address=SocketAddress(address=host, port_value=port)),
+            filter_chains=[chain],
+        )
+        for host, port in at
+    ]
+    return Bootstrap(static_resources=Bootstrap.StaticResources(listeners=listeners))

@@ -73,6 +73,8 @@ class Variant:
     denied: bool = False
     share: int = 1  # it gets 1/share of the requests: each takes long
     base: int | None = 0  # the group of the variant that it is compared with
+    policy: Policy | None = None  # instead of one with so many rules
+    asks: Sequence[Wire] = ()  # instead of a request for each rule
     pid: int = 0
     load: ClosedLoop | None = None
     micros: list[float] = field(default_factory=list)
@@ -113,7 +115,7 @@ def measure(effort: Effort) -> Report:
             if number % 10 == 0:
                 say(f"decision: round {number + 1} of {rounds}")
             for variant in chosen:
-                variant.micros.append(_micros(variant, count // variant.share))
+                variant.micros.append(measure_once(variant, count // variant.share))
     return _report(chosen, rounds, count)
 
 
@@ -122,10 +124,11 @@ def started(variant: Variant, place: Path) -> Iterator[None]:
     """The variant's Envoy and the connections to it, warmed up."""
     directory = place / f"envoy-{variant.group}"
     directory.mkdir()
-    filesystem.write(variant.make(_policy(variant.rules, variant.enforce), variant.group), directory)
+    policy = variant.policy or _policy(variant.rules, variant.enforce)
+    filesystem.write(variant.make(policy, variant.group), directory)
     with processes.envoy(directory, address(variant.group, 1)) as pid:
-        variant.pid, variant.load = pid, ClosedLoop(wires(variant))
-        _micros(variant, CONNECTIONS * 10)
+        variant.pid, variant.load = pid, ClosedLoop(variant.asks or wires(variant))
+        measure_once(variant, CONNECTIONS * 10)
         yield
         variant.load.close()
 
@@ -143,7 +146,8 @@ def wires(variant: Variant) -> list[Wire]:
     return made
 
 
-def _micros(variant: Variant, count: int) -> float:
+def measure_once(variant: Variant, count: int) -> float:
+    """CPU microseconds a request, over about so many of them."""
     assert variant.load is not None
     before = processes.cpu_seconds(variant.pid)
     done = variant.load.run(count, patience=10)
@@ -157,7 +161,12 @@ def _micros(variant: Variant, count: int) -> float:
 
 @lru_cache(maxsize=2)
 def _policy(rules: int, enforce: bool) -> Policy:
-    loaded = load(meshes.one_target(meshes.allowances(rules, CALLERS), CALLERS, written(BACKEND), enforce))
+    return read(meshes.one_target(meshes.allowances(rules, CALLERS), CALLERS, written(BACKEND), enforce))
+
+
+def read(files: meshes.Files) -> Policy:
+    """The policy of a mesh's files."""
+    loaded = load(files)
     if loaded.policy is None:
         raise BenchError(f"the policy of the benchmark is not valid: {loaded.errors[0]}")
     return loaded.policy
@@ -191,7 +200,7 @@ def _report(chosen: Sequence[Variant], rounds: int, count: int) -> Report:
 
 
 def _growth(few: Variant, most: Variant) -> Row:
-    of_min, of_rounds = _ratios(most.micros, few.micros)
+    of_min, of_rounds = ratios(most.micros, few.micros)
     goal = Goal(f"≤ {GROWTH}x", max(of_min, of_rounds) <= GROWTH)
     return Row("growth from 10 to 10,000 rules", ("", "", f"{of_min:.2f}", f"{of_rounds:.2f}"), goal)
 
@@ -200,11 +209,11 @@ def _row(variant: Variant, base: Sequence[float] | None) -> Row:
     cells = spread(variant.micros)
     if base is None:
         return Row(variant.label, (*cells, "", ""))
-    of_min, of_rounds = _ratios(variant.micros, base)
+    of_min, of_rounds = ratios(variant.micros, base)
     goal = Goal(f"≤ {GOAL}x", max(of_min, of_rounds) <= GOAL) if variant.make in (ours, _ours_unrecorded) else None
     return Row(variant.label, (*cells, f"{of_min:.2f}", f"{of_rounds:.2f}"), goal)
 
 
-def _ratios(own: Sequence[float], base: Sequence[float]) -> tuple[float, float]:
+def ratios(own: Sequence[float], base: Sequence[float]) -> tuple[float, float]:
     """Of the minima, and the median of those within each round."""
     return min(own) / min(base), median(one / other for one, other in zip(own, base, strict=True))

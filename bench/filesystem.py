@@ -19,6 +19,7 @@ from envoy.config.listener.v3.listener_pb2 import Listener
 from envoy.config.route.v3.route_pb2 import RouteConfiguration
 from envoy.config.route.v3.scoped_route_pb2 import ScopedRouteConfiguration
 from envoy.extensions.bootstrap.internal_listener.v3.internal_listener_pb2 import InternalListener
+from envoy.extensions.filters.http.jwt_authn.v3.config_pb2 import JwtAuthentication
 from envoy.extensions.filters.http.router.v3.router_pb2 import Router
 from envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2 import (
     HttpConnectionManager,
@@ -75,6 +76,21 @@ def without_policy(made: Resources) -> Resources:
 def without_records(made: Resources) -> Resources:
     """The same, and nothing is written of it."""
     _each_manager(made, lambda manager: manager.ClearField("access_log"))
+    return made
+
+
+def without_token_cache(made: Resources) -> Resources:
+    """The same, and each token is verified each time."""
+
+    def change(manager: Any) -> None:
+        for http_filter in manager.http_filters:
+            config = JwtAuthentication()
+            if http_filter.typed_config.Unpack(config):
+                for provider in config.providers.values():
+                    provider.ClearField("jwt_cache_config")
+                http_filter.typed_config.CopyFrom(pack(config))
+
+    _each_manager(made, change)
     return made
 
 

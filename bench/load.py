@@ -14,8 +14,10 @@ from bench.network import Address
 from bench.processes import BenchError
 
 
-def request(method: str, authority: str, path: str) -> bytes:
-    return f"{method} {path} HTTP/1.1\r\nhost: {authority}\r\ncontent-length: 0\r\n\r\n".encode()
+def request(method: str, authority: str, path: str, **headers: str) -> bytes:
+    lines = [f"{method} {path} HTTP/1.1", f"host: {authority}", "content-length: 0"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode()
 
 
 class Connection:

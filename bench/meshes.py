@@ -45,6 +45,8 @@ CHANGED = Allowed("caller-001", "GET", "/v2/news", "/v2/news")
 
 # The workload of a mesh of nodes that all others may call.
 SHARED = "shared"
+# The targets of a mesh of two nodes: beside the callers, and on the other node.
+NEAR, FAR, NEAR_STORE, FAR_STORE = "near", "far", "near-store", "far-store"
 
 
 def caller(number: int) -> str:
@@ -112,6 +114,39 @@ def of_nodes(nodes: int, rules_each: int, files: int, inbound: int) -> Files:
     return made | {"septum.yaml": mesh, f"policy/{SHARED}.yaml": _allow(to_all)}
 
 
+def two_nodes(http: str, tcp: str, inbound: int, callers: int) -> Files:
+    """Callers on the first node; NEAR and NEAR_STORE there too, FAR and FAR_STORE on the second, at a backend.
+
+    Outbound listeners are in the address group 0, and where the first caller dials both stores in group 1.
+    """
+    dials = f"{{{NEAR_STORE}: '{written(1, 0)}', {FAR_STORE}: '{written(1, 1)}'}}"
+    lines = [
+        _workload(name, "served", http if protocol == "http" else tcp, protocol, outbound=written(0, n), node=node(n % 2))
+        for n, (name, protocol) in enumerate(
+            ((NEAR, "http"), (FAR, "http"), (NEAR_STORE, "tcp"), (FAR_STORE, "tcp"))
+        )
+    ]
+    for n in range(callers):
+        line = _workload(caller(n), "callers", written(NOBODY, n), outbound=written(0, 10 + n), node=node(0))
+        lines.append(line if n else line.removesuffix("}") + f", dials: {dials}}}")
+    at = {node(n): written(inbound, n) for n in (0, 1)}
+    requests = [f"  - {{name: {name}, from: 'segment:callers', to: {name}, http: 'GET /**'}}" for name in (NEAR, FAR)]
+    sessions = [f"  - {{name: {name}, from: {caller(0)}, to: {name}}}" for name in (NEAR_STORE, FAR_STORE)]
+    mesh = _mesh(lines, ("served", "callers"), ("served", "callers"), at)
+    return {"septum.yaml": mesh, "policy/served.yaml": _allow([*requests, *sessions])}
+
+
+def with_tokens(files: Files, issuer: str, audience: str, keys: str, rules: str) -> Files:
+    """The files with an issuer of end users' tokens, and every rule of one policy file asking for one of its tokens."""
+    listed = ["issuers:", f"  login: {{issuer: '{issuer}', audiences: [{audience}], jwks: files/login.json}}"]
+    when = f", when: {{claims: {{iss: '{issuer}', groups: {{contains: support}}}}}}}}\n".encode()
+    return files | {
+        "septum.yaml": files["septum.yaml"] + _joined(listed),
+        "files/login.json": keys.encode(),
+        rules: files[rules].replace(b"}\n", when),
+    }
+
+
 def changed(files: Files, number: int, who: str = CHANGED.caller) -> Files:
     """The files with one rule more, CHANGED for the first workload: another one for each number."""
     path = CHANGED.path + (f"/{number}" if number else "")
@@ -143,9 +178,9 @@ def _joined(lines: Iterable[str]) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode()
 
 
-def _workload(name: str, segment: str, at: str, **more: str) -> str:
+def _workload(name: str, segment: str, at: str, protocol: str = "http", **more: str) -> str:
     own = "".join(f", {key}: '{value}'" for key, value in more.items())
-    return f"  {name}: {{segment: {segment}, protocol: http, at: '{at}'{own}}}"
+    return f"  {name}: {{segment: {segment}, protocol: {protocol}, at: '{at}'{own}}}"
 
 
 def _mesh(

@@ -24,7 +24,8 @@ from septum.xds.order import TYPES
 from septum.xds.protocol import Ack, Send, Subscribe
 from septum.xds.types import ALL
 
-_LIFETIME = 6 * 3600.0
+# In their reports, instead of one that nobody would use.
+_CERTIFICATE = Certificate("spiffe://bench.test/simulated", 4e9)
 
 
 @contextmanager
@@ -51,39 +52,37 @@ def _serve(pipe: Pipe, mesh: Path, names: Sequence[str], control: str) -> None:
 
 
 async def _run(pipe: Pipe, mesh: Path, names: Sequence[str], control: str) -> None:
-    agents = [await _join(mesh, name, control) for name in names]
     async with asyncio.TaskGroup() as group:
-        for number, agent in enumerate(agents):
+        for name in names:
+            agent = _Agent(name, control, await join(mesh, name, control))
             group.create_task(agent.run())
-            group.create_task(agent.report(number / len(agents)))
+            group.create_task(agent.report())
         pipe.send("joined")
 
 
-async def _join(mesh: Path, name: str, control: str) -> _Agent:
-    """What `septum node --join` does, without a disk."""
+async def join(mesh: Path, name: str, control: str) -> Tls:
+    """What `septum node --join` does, without a disk: what the node proves and trusts from then on."""
     token = read_token(hosts.token(mesh, name), time.time())
-    domain, key = token.trust_domain, new_key()
-    channel = open_channel(control, Tls(token.roots_pem, token.chain_pem, token.key_pem, control_name(domain)))
+    server, key = control_name(token.trust_domain), new_key()
+    channel = open_channel(control, Tls(token.roots_pem, token.chain_pem, token.key_pem, server))
     answer = await Calls(channel, name).call("Enrol", Enrol(csr(key)), Enrolled)
     await channel.close()
-    return _Agent(name, control, Tls(answer.roots, answer.chain, key, control_name(domain)), f"spiffe://{domain}/{name}")
+    return Tls(answer.roots, answer.chain, key, server)
 
 
 class _Agent:
     """One node: the stream and the reports of an agent, over channels as an agent has them."""
 
-    def __init__(self, node: str, control: str, tls: Tls, identity: str) -> None:
+    def __init__(self, node: str, control: str, tls: Tls) -> None:
         self._upstream = Upstream(node, lambda: open_channel(control, tls), time.time)
         self._link = Link(control, node, lambda: tls)
-        certificates = (Certificate(identity, time.time() + _LIFETIME),)
-        self._report = Report(septum="bench", envoy_up=True, certificates=certificates, source="septum")
+        self._report = Report(septum="bench", envoy_up=True, certificates=(_CERTIFICATE,), source="septum")
 
     async def run(self) -> None:
         await self._upstream.run(self)
 
-    async def report(self, later: float) -> None:
-        """As often as an agent does, and not all at once."""
-        await asyncio.sleep(later)
+    async def report(self) -> None:
+        """As often as an agent does."""
         await Reporter(self._link, self._observed, self._obeyed, time.time).run()
 
     def open(self) -> None:

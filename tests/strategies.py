@@ -359,7 +359,7 @@ def _changed_mesh(draw: st.DrawFn, mesh: Mesh) -> Mesh:
     """The mesh with another workload, mode or place outside, or with one gone."""
     name = draw(st.sampled_from(sorted(mesh.targets)))
     if draw(st.integers(0, 3)) == 0:
-        kept = {other: workload for other, workload in mesh.workloads.items() if other != name}
+        kept = {other: _without_dial(workload, name) for other, workload in mesh.workloads.items() if other != name}
         places = {other: place for other, place in (mesh.external or {}).items() if other != name}
         return replace(mesh, workloads=kept, external=None if mesh.external is None else places) if kept else mesh
     if name not in mesh.workloads:
@@ -372,6 +372,10 @@ def _changed_mesh(draw: st.DrawFn, mesh: Mesh) -> Mesh:
     flag = draw(st.sampled_from(("websocket", "path_parameters", "ignore_case", "health")))
     value = draw(st.sampled_from((None, _HEALTH, "/a")) if flag == "health" else st.booleans())
     return replace(mesh, workloads={**mesh.workloads, name: replace(workload, **{flag: value})})
+
+
+def _without_dial(workload: Workload, target: str) -> Workload:
+    return replace(workload, dials={name: at for name, at in workload.dials.items() if name != target})
 
 
 def _modes() -> st.SearchStrategy[Mode]:

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from backends import HttpEcho
@@ -14,6 +15,8 @@ from mesh_process import Mesh
 pytestmark = pytest.mark.xdist_group("apply")
 
 ROUTE = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
+LISTENER = "type.googleapis.com/envoy.config.listener.v3.Listener"
+MANIFEST = ("type.googleapis.com/septum.Manifest", "manifest")
 ALLOW = """\
 allow:
   - {name: open, from: front, to: orders, http: [GET /open]}
@@ -39,10 +42,24 @@ def mesh(running: Mesh) -> Iterator[Mesh]:
     running.apply(ALLOW)
 
 
-def test_one_rule_is_one_route_configuration(mesh: Mesh) -> None:
+def changed(applied: dict[str, Any]) -> set[tuple[str, str]]:
+    """Type and name of what was sent, beside the manifest that says what all of it is."""
+    found = {(type_url, name) for _, type_url, name in applied["resources_changed"]}
+    assert MANIFEST in found
+    return found - {MANIFEST}
+
+
+def test_one_rule_more_is_one_route_configuration(mesh: Mesh) -> None:
+    applied = mesh.apply(ALLOW + "  - {name: new, from: front, to: orders, http: [GET /new]}\n")
+    assert applied["outcome"] == "held"
+    assert changed(applied) == {(ROUTE, "orders")}
+    assert (mesh.status("front", OPEN_URL), mesh.status("front", NEW_URL)) == (200, 200)
+
+
+def test_one_rule_less_also_ends_the_live_calls_of_its_caller(mesh: Mesh) -> None:
     applied = mesh.apply(NEW)
     assert applied["outcome"] == "held"
-    assert applied["resources_changed"] == [[ROUTE, "orders"]]
+    assert changed(applied) == {(ROUTE, "orders"), (LISTENER, "outbound/front"), (LISTENER, "inside/front")}
     assert (mesh.status("front", OPEN_URL), mesh.status("front", NEW_URL)) == (403, 200)
     assert applied["version"] != applied["previous"]
     assert mesh.septum("status", "--json").json["version"] == applied["version"]
@@ -52,8 +69,8 @@ def test_it_says_what_it_did(mesh: Mesh) -> None:
     mesh.write_policy(NEW)
     said = mesh.septum("apply")
     assert said.code == 0
-    assert "is held by every node" in said.out
-    assert "1 RouteConfiguration sent" in said.out
+    assert "is held by 1 of 1 nodes" in said.out
+    assert "2 Listener, 1 RouteConfiguration, 1 Manifest sent" in said.out
     again = mesh.septum("apply")
     assert (again.code, "is what is enforced already" in again.out) == (0, True)
 
@@ -131,7 +148,8 @@ def test_a_node_that_is_not_there_is_waited_for_and_then_named(mesh: Mesh) -> No
         mesh.write_policy(NEW)
         sent = mesh.septum("apply", "--wait", "0.2")
         assert sent.code == 1
-        assert "was sent, and is not held yet" in sent.out
+        assert "was sent; it is held by 0 of 1 nodes" in sent.out
+        assert ": missing: no answer yet\n" in sent.out
         assert mesh.septum("status").code == 1
     finally:
         os.kill(envoy, signal.SIGCONT)

@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import grpc
 import pytest
+from answers import Answer
 from backends import HttpEcho, TcpGreeter, TcpResetter
 from mesh_process import Mesh
 from waiting import until
@@ -100,22 +101,30 @@ def test_a_service_that_comes_back_is_reached_at_once(mesh: Mesh) -> None:
         assert mesh.status("front", "http://gone/open/back") == 204
 
 
-def test_a_rule_that_is_removed_denies_at_once_on_an_open_connection(mesh: Mesh, orders: HttpEcho) -> None:
-    connection = mesh.connection("front")
+def test_a_rule_that_is_removed_denies_at_once_on_an_open_connection_and_ends_it(mesh: Mesh, orders: HttpEcho) -> None:
+    connection, other = mesh.connection("front"), mesh.connection("orders")
 
-    def status() -> int:
-        return mesh.call("front", "http://orders/open/kept", connection=connection).status
+    def answer() -> Answer:
+        return mesh.call("front", "http://orders/open/kept", connection=connection)
 
-    assert status() == 200
-    before = connection.sock
+    assert answer().status == 200
+    assert mesh.call("orders", "http://gone/open/x", connection=other).status == 403
+    before, untouched = connection.sock, other.sock
     mesh.apply(POLICY.replace("[orders, gone", "[gone"))
     seen = len(orders.seen)
-    assert [status() for _ in range(10)] == [403] * 10
+    assert connection.sock is before
+    last = answer()
+    assert (last.status, last.headers.get("connection")) == (403, "close"), "denied where it was open, and told to go"
+    assert [answer().status for _ in range(10)] == [403] * 10
     assert orders.seen[seen:] == []
+    kept = connection.sock
     mesh.apply(POLICY)
-    assert status() == 200
-    assert connection.sock is before, "the connection was kept all the while"
+    assert answer().status == 200
+    assert connection.sock is kept, "a rule that comes ends nothing"
+    assert mesh.call("orders", "http://gone/open/x", connection=other).status == 403
+    assert other.sock is untouched, "and nobody else was concerned"
     connection.close()
+    other.close()
 
 
 def test_a_workload_comes_and_goes_under_traffic(mesh: Mesh, orders: HttpEcho) -> None:

@@ -26,6 +26,8 @@ ALLOW = """allow:
 NARROWER = """allow:
   - {name: front-orders, from: front, to: orders, http: ["GET /orders/{id}"]}
 """
+# Seconds from the start of a node to its first call, with no control plane to ask.
+COLD = 2.0
 # TLS records with application data begin so (RFC 8446, 5.1).
 APPLICATION_DATA = b"\x17\x03\x03"
 
@@ -135,8 +137,11 @@ def test_a_partition_from_the_control_plane_takes_nothing_from_calls(
         assert sent.code == 1
         assert {node["node"]: node["arrived"] for node in sent.json["nodes"]} == {"a": "missing", "b": "missing"}
         assert mesh.call("front", "http://orders/orders", "POST").status == 200, "what was held before is enforced"
-        # The first start waits for whatever else the machine does; that Septum waits for nobody shows in the best.
-        cold = min(_restarted(mesh, "b") for _ in range(3))
+        # A start waits for whatever else the machine does; that Septum waits for nobody shows in the best of some.
+        starts = [_restarted(mesh, "b")]
+        while min(starts) > COLD and len(starts) < 6:
+            starts.append(_restarted(mesh, "b"))
+        cold = min(starts)
         assert [order(mesh, id) for id in asked[5:]] == [200] * 15
         assert order(mesh, "cut-denied-cold", "DELETE") == 403
         away = mesh.node("b", "status")
@@ -147,7 +152,7 @@ def test_a_partition_from_the_control_plane_takes_nothing_from_calls(
     record_property("cold start in a partition (s)", cold)
     record_property("held after a partition (s)", took)
     print(f"cold start in a partition: {cold:.2f} s; held after its end: {took:.2f} s")
-    assert cold < 2.5
+    assert cold < COLD
     assert took < 3
     until(
         lambda: {f"/orders/{id}" for id in asked} <= set(_paths(mesh)), within=15, what="every record", says=mesh.logs

@@ -77,6 +77,11 @@ class _Enforced:
     outbound: Mapping[str, Address]
     cuts: Mapping[Pair, str]
 
+    @property
+    def versions(self) -> dict[str, str]:
+        """Node → the version of its snapshot."""
+        return {node: snapshot.version for node, snapshot in self.snapshots.items()}
+
 
 @dataclass(frozen=True, slots=True)
 class _Late:
@@ -184,6 +189,9 @@ class Plane:
             started = time.perf_counter()
             wanted = self._wanted(self._current.files, self._current.base, cut)
             times = {"check": 0.0, "compile": (time.perf_counter() - started) * 1e3}
+            if _same(self._current, wanted):
+                # Nothing is published, and who watches the nodes that are away goes on: so joins of many cost little.
+                return await self._standing(wanted, patience, times)
             return await self._change(wanted, author, patience, times, ())
 
     def _wanted(self, files: Mapping[str, bytes], base: Policy, cut: frozenset[Pair] = frozenset()) -> _Enforced:
@@ -228,6 +236,14 @@ class Plane:
             self._late.put_nowait(_Late(before, wanted, missing))
             return replace(made, outcome=Outcome.SENT)
         return made if changed or wanted.policy.version != previous else replace(made, outcome=Outcome.UNCHANGED)
+
+    async def _standing(self, wanted: _Enforced, patience: float, times: Mapping[str, float]) -> Applied:
+        """What has become of a version by now."""
+        version, since = wanted.policy.version, self._fleet.now()
+        arrived = arrivals(await self._fleet.arrivals(wanted.versions, patience), since)
+        away = any(arrival.arrived is not Arrived.HELD for arrival in arrived)
+        outcome = Outcome.SENT if away else Outcome.UNCHANGED
+        return Applied(outcome, version, version, nodes=arrived, milliseconds=times)
 
     async def run(self) -> None:
         """Take back what a node refuses after `apply` has stopped waiting, for as long as the plane lives."""
@@ -280,8 +296,7 @@ class Plane:
     async def _arrived(self, wanted: _Enforced, patience: float) -> tuple[Arrival, ...]:
         sent = self._fleet.now()
         self._publish(wanted)
-        versions = {node: snapshot.version for node, snapshot in wanted.snapshots.items()}
-        return arrivals(await self._fleet.arrivals(versions, patience), sent)
+        return arrivals(await self._fleet.arrivals(wanted.versions, patience), sent)
 
     def _publish(self, wanted: _Enforced) -> None:
         for node in self._fleet.nodes():
@@ -344,6 +359,14 @@ def _blamed(arrival: Arrival, before: _Enforced | None) -> Arrival:
         if known is None or known.version != refusal.version:
             return arrival
     return replace(arrival, arrived=Arrived.MISSING, why=f"refused as before: {arrival.why}")
+
+
+def _same(before: _Enforced, after: _Enforced) -> bool:
+    """Whether there is nothing to publish or to store."""
+    if before.policy.version != after.policy.version or before.cuts is not after.cuts:
+        return False
+    old, new = before.snapshots, after.snapshots
+    return old.keys() == new.keys() and all(old[node] is snapshot for node, snapshot in new.items())
 
 
 def _changed(before: _Enforced | None, after: _Enforced) -> tuple[tuple[str, str, str], ...]:

@@ -62,6 +62,7 @@ class Agent:
         # The runs of Envoy that were seen: each start is one.
         self._runs: set[str] = set()
         self._draining = False
+        self._untrusting = ""
         self._report = Report()
 
     async def run(self) -> None:
@@ -172,18 +173,27 @@ class Agent:
             troubles=(
                 *self._certifier.troubles(),
                 *(self._spire.troubles() if self._spire else ()),
-                *([relay.keep_error] if relay.keep_error else ()),
+                *filter(None, (relay.keep_error, self._untrusting)),
             ),
         )
         return self._report
 
     async def _obey(self, orders: Orders) -> None:
-        self._credentials.set_roots(orders.roots)
+        self._trust(orders.roots)
         self._certifier.expect_issuer(orders.issuer)
         if orders.drain and not self._draining:
             await self._drain()
         elif self._draining and not orders.drain:
             await self._back_into_service()
+
+    def _trust(self, roots: bytes) -> None:
+        """Know the control plane by these roots from now on; it sends them until the node has them."""
+        try:
+            self._credentials.set_roots(roots)
+        except OSError as error:
+            self._untrusting = f"the roots that the control plane is known by cannot be kept: {error}"
+        else:
+            self._untrusting = ""
 
     async def _drain(self) -> None:
         """Take nothing new; say so in answers, so that clients with connections go."""

@@ -43,8 +43,8 @@ def command(binary: Path, concurrency: int, alone: bool = True) -> list[str]:
     """The command line; Envoy runs in the state directory, and all its paths are relative to it.
 
     One that is not `alone` has a place in a lineage besides; see `Epoch.arguments`. Connections that will be closed are
-    told at once (`Connection: close`, GOAWAY): by the gradual default a busy one may be closed without a warning, with a
-    request on it.
+    told at once (`Connection: close`, GOAWAY): by the gradual default a busy one may be closed without a warning, with
+    a request on it.
     """
     return [
         str(binary),

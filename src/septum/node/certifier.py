@@ -6,9 +6,10 @@ A control plane that is away is asked again and again; what is there stays in us
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 
@@ -104,12 +105,24 @@ class Certifier:
     def _take_up(self) -> bool:
         """Have what is wanted of what was kept, and nothing else; whether what Envoy should have has changed."""
         names = (*self._wanted, *self._workloads)
-        changed = any([self._held.pop(name, None) for name in self._held.keys() - set(names)])
+        changed = self._drop_all_but(names)
         for name in names:
             if name not in self._held and (kept := self._credentials.of(name)) is not None:
                 self._take(name, kept)
                 changed = True
         return changed
+
+    def _drop_all_but(self, names: Iterable[str]) -> bool:
+        """Let go of what the node does not front any more; whether there was something that Envoy has."""
+        gone = self._held.keys() - set(names)
+        accounts: tuple[dict[str, Any], ...] = (self._held, self._refused, self._unkept, self._retry)
+        for account in accounts:
+            for name in account.keys() - set(names):
+                del account[name]
+        if gone:
+            with contextlib.suppress(OSError):
+                self._credentials.forget_all_but(names)
+        return bool(gone)
 
     async def _renew_due(self) -> bool:
         """Ask for what is due; whether what Envoy should have has changed."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from septum.identity.csr import csr, new_key
 from septum.identity.leaf import Leaf, read_leaf
-from septum.identity.pem import CertificateError
+from septum.identity.pem import CertificateError, belongs, read_certificates, read_key
 from septum.identity.token import Token
 
 # The node's own credential, under the one name that no workload may have. The roots are no `.pem`, as all of those are.
@@ -109,9 +109,11 @@ class Credentials:
             return None
         chain, _, rest = kept.partition(_KEY)
         try:
-            return Credential.of(chain, _KEY + rest)
+            credential = Credential.of(chain, _KEY + rest)
+            fits = belongs(read_key(credential.key), read_certificates(chain)[0])
         except CertificateError:
             return None
+        return credential if fits else None
 
     def keep(self, name: str, credential: Credential) -> None:
         """Keep a credential for the next start. Raises OSError."""

@@ -27,7 +27,7 @@ def read_given(given: str) -> Token | None:
         text = sys.stdin.read()
     elif not given.startswith("septum1."):
         try:
-            text = Path(given).read_text()
+            text = Path(given).read_text("utf-8", "replace")
         except OSError as error:
             raise JoinError(f"no join token and no file with one: {given}: {error.strerror}") from error
     if not text.strip():

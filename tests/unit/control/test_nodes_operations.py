@@ -112,8 +112,8 @@ async def test_records_of_all_nodes_are_summed(hosts: World) -> None:
     await hosts.spread()
     assert (await hosts.ask("status"))["records"] == {}
     hosts.stored = {
-        "app": {"ingested": 3, "lost": 1, "unreadable": 0, "disagreements": 0, "stalled": "disk full"},
-        "db": {"ingested": 4, "lost": 0, "unreadable": 2, "disagreements": 1, "stalled": "disk full"},
+        "app": {"ingested": 3, "lost": 1, "unreadable": 0, "disagreements": 0, "unstored": "disk full"},
+        "db": {"ingested": 4, "lost": 0, "unreadable": 2, "disagreements": 1, "unstored": "disk full"},
     }
     assert (await hosts.ask("status"))["records"] == {
         "ingested": 7, "lost": 1, "unreadable": 2, "disagreements": 1, "behind": 0, "stalled": "disk full",
