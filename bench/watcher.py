@@ -41,7 +41,7 @@ class Watcher:
 
 @contextmanager
 def watching(address: Address, request: bytes) -> Iterator[Watcher]:
-    """A watcher on one kept-alive connection while the block runs."""
+    """A watcher on a kept-alive connection while the block runs."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_watch, args=(theirs, address, request), daemon=True)
@@ -54,10 +54,28 @@ def watching(address: Address, request: bytes) -> Iterator[Watcher]:
 
 
 def _watch(pipe: Pipe, address: Address, request: bytes) -> None:
-    connection = Connection(address)
+    client = _Client(address, request)
     while True:
         expected: int = pipe.recv()
-        pipe.send(time.perf_counter_ns() if connection.ask(request) == expected else 0)
-        while connection.ask(request) != expected:
+        pipe.send(time.perf_counter_ns() if client.ask() == expected else 0)
+        while client.ask() != expected:
             time.sleep(PAUSE)
         pipe.send(time.perf_counter_ns())
+
+
+class _Client:
+    """Asks on one connection, and on a new one when that was closed: a change that takes away ends what is open."""
+
+    def __init__(self, address: Address, request: bytes) -> None:
+        self._address, self._request = address, request
+        self._connection = Connection(address)
+
+    def ask(self) -> int:
+        """The status of an answer; 0 when nobody answered on a new connection either."""
+        for _ in range(2):
+            try:
+                return self._connection.ask(self._request)
+            except (BenchError, OSError):
+                self._connection.close()
+                self._connection = Connection(self._address)
+        return 0

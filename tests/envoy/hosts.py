@@ -126,7 +126,7 @@ class Hosts(Mesh):
     def logs(self) -> str:
         """The ends of the logs, for a test that fails."""
         places = [self.state, *(self.host(node) for node in self.nodes)]
-        names = ("control.log", "agent.log", "envoy.log", "envoy.out")
+        names = ("septum.log", "agent.log", "envoy.log", "envoy.out")
         files = [*self._root.glob("*.err"), *(place / name for place in places for name in names)]
         shown = (f"--- {file.relative_to(self._root)}\n{file.read_text()[-3000:]}" for file in files if file.exists())
         events = (f"--- events of {name}\n" + "\n".join(map(str, up.events[-20:])) for name, up in self.hosts.items())

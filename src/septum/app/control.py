@@ -22,6 +22,7 @@ import structlog
 import watchfiles
 
 from septum.app.process import begin, end_with_parent, locked, stopping
+from septum.audit.parcel import Kept
 from septum.audit.receive import Receiver
 from septum.audit.schema import FILE
 from septum.control import api
@@ -140,7 +141,9 @@ def _built(settings: Settings, stack: AsyncExitStack) -> _Parts:
     stack.push_async_callback(receiver.close)
 
     def stored() -> dict[str, dict[str, object]]:
-        return {node: asdict(kept) | {"unstored": receiver.stalled} for node, kept in receiver.kept().items()}
+        # Of a file that cannot be opened nothing is known but that.
+        known = receiver.kept() or (dict.fromkeys(plane.nodes(), Kept()) if receiver.stalled else {})
+        return {node: asdict(kept) | {"unstored": receiver.stalled} for node, kept in known.items()}
 
     nodes = Nodes(
         plane, registry, membership, certificates, fleet, stored, time.time, local=settings.node, listen=settings.listen

@@ -189,7 +189,7 @@ def test_a_blank_one_is_none(blank: str, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_what_is_no_token(text: str, tmp_path: Path) -> None:
-    for damaged in (text[:-10], f"{text}x", "septum1.", "septum1.nonsense"):
+    for damaged in (text[:-10], f"{text}xx", "septum1.", "septum1.nonsense"):
         with pytest.raises(JoinError, match="token"):
             read_given(damaged)
     file = tmp_path / "web.token"
