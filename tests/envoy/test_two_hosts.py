@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import http.client
-import shutil
+import os
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 from backends import GREETING, HttpEcho, TcpGreeter
@@ -63,11 +64,14 @@ def test_apply_says_who_holds_it_and_who_was_last(hosts: Hosts) -> None:
     assert {node["node"]: node["arrived"] for node in applied["nodes"]} == {"a": "held", "b": "held"}
     assert hosts.call("front", "http://orders/orders", "POST", b"x").status == 403
     hosts.write_policy(ALLOW)
-    assert "held by 2 of 2 nodes" in (said := hosts.septum("apply").out) and "the last was" in said
+    said = hosts.septum("apply").out
+    assert "held by 2 of 2 nodes" in said
+    assert "the last was" in said
     hosts.stop_host("b")
     hosts.write_policy(NARROWER)
     result = hosts.septum("apply", "--wait", "0.5")
-    assert result.code == 1 and "b: missing: not connected" in result.out, result
+    assert result.code == 1, result
+    assert "b: missing: not connected" in result.out
 
 
 def test_a_token_lets_one_host_in_once(hosts: Hosts) -> None:
@@ -78,13 +82,17 @@ def test_a_token_lets_one_host_in_once(hosts: Hosts) -> None:
     hosts.stop_host("b")
     hosts.forget_host("b")
     again = hosts.join("b", used)
-    assert again.wait() == 1 and "was used already" in again.err, again.err
+    assert again.wait() == 1
+    assert "was used already" in again.err
     damaged = hosts.join("b", used[:-10])
-    assert damaged.wait() == 1 and "token" in damaged.err
+    assert damaged.wait() == 1
+    assert "token" in damaged.err
     short = hosts.token("b", "--for", "1s")
-    until(lambda: time.time() > deadline, what="the end of the token") if (deadline := time.time() + 1.1) else None
+    deadline = time.time() + 1.1
+    until(lambda: time.time() > deadline, what="the end of the token")
     late = hosts.join("b", short)
-    assert late.wait() == 1 and "expired" in late.err, late.err
+    assert late.wait() == 1
+    assert "expired" in late.err
 
 
 def test_a_host_goes_on_without_the_control_plane_and_starts_without_it(hosts: Hosts) -> None:
@@ -112,10 +120,8 @@ def test_a_removed_node_is_refused_from_then_on(hosts: Hosts) -> None:
         assert removed.code == 0, removed
         began = time.monotonic()
         session.settimeout(8)
-        try:
+        with suppress(ConnectionResetError):
             assert session.recv(100) == b""
-        except ConnectionResetError:
-            pass
         assert time.monotonic() - began < 5
     assert hosts.status("front", "http://orders/orders/1") in (0, 503)
     assert "removed" in hosts.septum("nodes").out
@@ -125,14 +131,13 @@ def test_quarantine_ends_what_is_live_and_gives_it_back(hosts: Hosts) -> None:
     with hosts.tcp("front", "store") as session:
         assert session.recv(100) == GREETING
         result = hosts.septum("quarantine", "front", "--for", "1h")
-        assert result.code == 0 and "2 of 2" in result.out, result
+        assert result.code == 0, result
+        assert "2 of 2" in result.out
         assert hosts.call("front", "http://orders/orders/1").status == 403
         began = time.monotonic()
         session.settimeout(8)
-        try:
+        with suppress(ConnectionResetError):
             assert session.recv(100) == b""
-        except ConnectionResetError:
-            pass
         assert time.monotonic() - began < 5
     assert "front" in hosts.septum("quarantine").out
     assert hosts.septum("quarantine", "front", "--release").code == 0
@@ -163,7 +168,8 @@ def test_certificates_rotate_under_load_without_a_failed_request(hosts: Hosts) -
         done.set()
         for thread in threads:
             thread.join()
-    assert count[0] > 100 and not failed
+    assert count[0] > 100
+    assert not failed
     shown = hosts.septum("ca", "show", "--json").json
     assert shown["stage"] == "retired" or shown["stage"] == "settled", shown
 
@@ -171,13 +177,12 @@ def test_certificates_rotate_under_load_without_a_failed_request(hosts: Hosts) -
 def test_an_upgraded_envoy_takes_over_without_a_failed_request(hosts: Hosts) -> None:
     assert hosts.call("front", "http://orders/orders/0").status == 200
     result = hosts.node("b", "upgrade", "--patience", "5")
-    assert result.code == 0 and "handed over" in result.out, result
+    assert result.code == 0, result
+    assert "handed over" in result.out
     assert hosts.call("front", "http://orders/orders/1").status == 200
 
 
 def test_a_killed_agent_and_a_killed_envoy_come_back(hosts: Hosts) -> None:
-    import os
-
     agent, envoy = hosts.pid_on("b", "agent"), hosts.pid_on("b", "envoy")
     os.kill(agent, 9)
     assert hosts.call("front", "http://orders/orders/1").status == 200, "Envoy goes on"
@@ -186,4 +191,3 @@ def test_a_killed_agent_and_a_killed_envoy_come_back(hosts: Hosts) -> None:
     os.kill(envoy, 9)
     until(lambda: hosts.pid_on("b", "envoy") != envoy, what="another Envoy")
     until(lambda: hosts.status("front", "http://orders/orders/2") == 200, what="service again")
-    assert shutil.which("septum") or True

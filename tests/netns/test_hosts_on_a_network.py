@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import os
 import socket
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -27,7 +28,8 @@ ALLOW = """allow:
 NARROWER = """allow:
   - {name: front-orders, from: front, to: orders, http: ["GET /orders/{id}"]}
 """
-# Seconds from the start of a node to its first call, with no control plane to ask.
+# Seconds from the start of a node to its first call, with no control plane to ask. It is the time of three Pythons, one
+# after the other, and of an Envoy: on a busy machine as much longer as those are.
 COLD = 2.0
 # TLS records with application data begin so (RFC 8446, 5.1).
 APPLICATION_DATA = b"\x17\x03\x03"
@@ -138,10 +140,9 @@ def test_a_partition_from_the_control_plane_takes_nothing_from_calls(
         assert sent.code == 1
         assert {node["node"]: node["arrived"] for node in sent.json["nodes"]} == {"a": "missing", "b": "missing"}
         assert mesh.call("front", "http://orders/orders", "POST").status == 200, "what was held before is enforced"
-        starts = [_restarted(mesh, "b")]
-        while min(starts) > COLD and len(starts) < 4:  # a busy machine is not what is measured
-            starts.append(_restarted(mesh, "b"))
-        cold = min(starts)
+        busy = _import_of_an_agent()
+        cold = _restarted(mesh, "b")
+        busy = max(busy, _import_of_an_agent())
         assert [order(mesh, id) for id in asked[5:]] == [200] * 15
         assert order(mesh, "cut-denied-cold", "DELETE") == 403
         away = mesh.node("b", "status")
@@ -151,8 +152,8 @@ def test_a_partition_from_the_control_plane_takes_nothing_from_calls(
     assert mesh.call("front", "http://orders/orders", "POST").status == 403
     record_property("cold start in a partition (s)", cold)
     record_property("held after a partition (s)", took)
-    print(f"cold start in a partition: {cold:.2f} s; held after its end: {took:.2f} s")
-    assert cold < COLD
+    print(f"cold start in a partition: {cold:.2f} s, an agent's imports {busy:.2f} s; held after its end: {took:.2f} s")
+    assert cold < max(COLD, 5 * busy)
     assert took < 3
     until(
         lambda: {f"/orders/{id}" for id in asked} <= set(_paths(mesh)), within=15, what="every record", says=mesh.logs
@@ -190,8 +191,7 @@ def _restarted(mesh: NetHosts, node: str) -> float:
     """Stop a node's host and start it again: seconds from its start to the first call that passes."""
     mesh.stop_host(node)
     began = time.monotonic()
-    with _before_others():
-        mesh.join(node)
+    mesh.join(node)
 
     def enforces() -> bool:
         try:
@@ -203,16 +203,11 @@ def _restarted(mesh: NetHosts, node: str) -> float:
     return time.monotonic() - began
 
 
-@contextlib.contextmanager
-def _before_others() -> Iterator[None]:
-    """What is started in the block does not wait for what else the machine does, as far as that can be had."""
-    before = os.getpriority(os.PRIO_PROCESS, 0)  # of this thread, as Linux has it
-    try:
-        with contextlib.suppress(PermissionError):
-            os.setpriority(os.PRIO_PROCESS, 0, -15)
-        yield
-    finally:
-        os.setpriority(os.PRIO_PROCESS, 0, before)
+def _import_of_an_agent() -> float:
+    """Seconds that this machine takes for it now."""
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-c", "import septum.app.agent"], check=True)
+    return time.monotonic() - began
 
 
 def _all_held(mesh: NetHosts) -> bool:

@@ -94,7 +94,6 @@ class Compiler:
             return self._last.snapshot
         return Snapshot(says.version, {**self._resources, MANIFEST: {says.name: says}})
 
-
     def _made(self, piece: Piece) -> _Made:
         if not piece.everywhere:
             return _made(piece)

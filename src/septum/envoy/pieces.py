@@ -6,9 +6,9 @@ for each place outside that its callers may reach; and, in a mesh of many nodes,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from hashlib import sha256
 from typing import Any
 
@@ -63,7 +63,8 @@ def pieces(policy: Policy, front: Front, reach: Reach) -> Iterator[Piece]:
     """Every piece of a node, in an order that depends on nothing else."""
     here = _Here(policy, front, reach, terms(policy.mesh, front.decisions))
     for name in front.workloads:
-        yield here.fronted(policy.mesh.workloads[name])
+        yield here.served(policy.mesh.workloads[name])
+        yield here.calling(policy.mesh.workloads[name])
     for name in here.reached():
         yield from here.onward(policy.mesh.workloads[name])
     for place in here.places():
@@ -76,7 +77,7 @@ def pieces(policy: Policy, front: Front, reach: Reach) -> Iterator[Piece]:
         yield Piece("keys", policy.mesh.issuers, partial(_keys, policy.mesh))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Here:
     """A node under a policy."""
 
@@ -89,16 +90,22 @@ class _Here:
     def mesh(self) -> Mesh:
         return self.policy.mesh
 
-    def fronted(self, workload: Workload) -> Piece:
-        """A workload of this node, as a target and as a caller."""
+    def served(self, workload: Workload) -> Piece:
+        """A workload of this node as a target."""
+        name, quarantined = workload.name, shut(self.policy, workload.name)
+        inputs = (workload, self.policy.rules_to[name], self.mesh.mode(workload), quarantined)
+        make = partial(_served, self.policy, workload, quarantined)
+        return Piece(f"served/{name}", (*inputs, *self._around(workload)), make)
+
+    def calling(self, workload: Workload) -> Piece:
+        """A workload of this node as a caller. Rules play no part."""
         name, mesh = workload.name, self.mesh
-        address = workload.outbound or self.front.outbound[name]
-        quarantined, cut = shut(self.policy, name), self._cut(self._ends_here(name))
+        address, cut = workload.outbound or self.front.outbound[name], self._ended_here.get(name, "")
         dialled = tuple(mesh.targets[target] for target in workload.dials)
-        inputs = (workload, self.policy.rules_to[name], mesh.mode(workload), quarantined, address, cut, dialled)
-        make = partial(_fronted, self.policy, workload, address, quarantined, self.terms, cut)
+        make = partial(_calling, mesh, workload, address, self.terms, cut)
         written = frozenset(filter(None, (workload.outbound, *workload.dials.values())))
-        return Piece(f"fronted/{name}", (*inputs, *self._around(workload)), make, written)
+        inputs = (workload, address, cut, dialled, *self._around(workload))
+        return Piece(f"calling/{name}", inputs, make, written)
 
     def reached(self) -> list[str]:
         """The targets on other nodes that a caller of this one may reach."""
@@ -136,7 +143,7 @@ class _Here:
     def inbound(self) -> Piece:
         """The listener for calls from elsewhere."""
         doors = tuple(
-            inbound.Door(target, self._cut(_to(target)), self._pairs(target)) for target in self.front.workloads
+            inbound.Door(target, self._ended_at.get(target, ""), self._pairs(target)) for target in self.front.workloads
         )
         address = self.mesh.nodes[self.front.node].inbound
         make = partial(_inbound, self.mesh, address, doors, self.terms)
@@ -155,32 +162,39 @@ class _Here:
         callers = sorted(name for name in self.reach.callers[target] if self._elsewhere(name))
         return tuple((name, self.front.cuts.get((name, target), "")) for name in callers)
 
-    def _ends_here(self, caller: str) -> Callable[[Pair], bool]:
-        """Whether calls of a pair end on this node, by the caller's own listeners."""
+    @cached_property
+    def _ended_here(self) -> Mapping[str, str]:
+        """Caller → one token for those of its calls that end on this node, by the caller's own listeners."""
+        here = (cut for cut in self._cuts() if cut[1] not in self.mesh.workloads or not self._elsewhere(cut[1]))
+        return _tokens((cut[0], cut) for cut in here)
 
-        def ends(pair: Pair) -> bool:
-            return pair[0] == caller and not (pair[1] in self.mesh.workloads and self._elsewhere(pair[1]))
+    @cached_property
+    def _ended_at(self) -> Mapping[str, str]:
+        """Target → one token for all calls to it."""
+        return _tokens((cut[1], cut) for cut in self._cuts())
 
-        return ends
-
-    def _cut(self, concerns: Callable[[Pair], bool]) -> str:
-        """One token for those of several pairs; empty when no pair has one."""
-        cuts = sorted((*pair, token) for pair, token in self.front.cuts.items() if token and concerns(pair))
-        return sha256(repr(cuts).encode()).hexdigest()[:16] if cuts else ""
-
-
-def _to(target: str) -> Callable[[Pair], bool]:
-    return lambda pair: pair[1] == target
+    def _cuts(self) -> Iterator[tuple[str, str, str]]:
+        return ((*pair, token) for pair, token in self.front.cuts.items() if token)
 
 
-def _fronted(
-    policy: Policy, workload: Workload, address: Address, quarantined: frozenset[str], terms: Terms, cut: str
-) -> Iterator[Part]:
-    mesh, name = policy.mesh, workload.name
+def _tokens(cuts: Iterable[tuple[str, tuple[str, str, str]]]) -> dict[str, str]:
+    """Name → one token for all cuts under the name."""
+    found: dict[str, list[tuple[str, str, str]]] = {}
+    for name, cut in cuts:
+        found.setdefault(name, []).append(cut)
+    return {name: sha256(repr(sorted(of_name)).encode()).hexdigest()[:16] for name, of_name in found.items()}
+
+
+def _served(policy: Policy, workload: Workload, quarantined: frozenset[str]) -> Iterator[Part]:
+    name = workload.name
     yield CLUSTER, name, cluster.workload_cluster(workload)
     yield ROUTE, name, route.route_configuration(policy, workload, quarantined)
-    for authority in mesh.authorities(workload):
+    for authority in policy.mesh.authorities(workload):
         yield SCOPE, authority, route.scope(authority, name)
+
+
+def _calling(mesh: Mesh, workload: Workload, address: Address, terms: Terms, cut: str) -> Iterator[Part]:
+    name = workload.name
     yield LISTENER, names.outbound(name), listener.outbound_listener(mesh, workload, address, terms, cut)
     yield LISTENER, names.inside(name), listener.inside_listener(mesh, workload, terms, cut)
     yield CLUSTER, names.inside(name), cluster.inside_cluster(name)

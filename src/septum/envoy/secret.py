@@ -15,9 +15,7 @@ from septum.model.snapshot import Resource
 
 def svid(name: str, chain: bytes, key: bytes) -> Resource:
     """A workload's certificate chain and key (PEM), under its SPIFFE ID."""
-    made = TlsCertificate(
-        certificate_chain=DataSource(inline_bytes=chain), private_key=DataSource(inline_bytes=key)
-    )
+    made = TlsCertificate(certificate_chain=DataSource(inline_bytes=chain), private_key=DataSource(inline_bytes=key))
     return resource(name, Secret(name=name, tls_certificate=made))
 
 

@@ -115,8 +115,8 @@ class Fleet:
         """Say what a node should hold. What differs is on its stream's way when this returns."""
         self.expect(node)
         known = self._nodes[node]
-        if known.desired is snapshot and known.session.book.held_version == snapshot.version:
-            return  # the most of a fleet, at most changes
+        if self._watch is None and known.desired is snapshot and known.session.book.held_version == snapshot.version:
+            return  # the most of a fleet, at most changes; who watches is told of every publication
         known.desired, known.changed = snapshot, self._clock()
         if known.stream:
             self._deliver(known, known.stream, Published(snapshot))

@@ -146,7 +146,6 @@ async def test_a_node_gets_only_its_own_stream(authority: Authority) -> None:
         await call.write(request.SerializeToString())
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call.read()
-            await call.read()
         assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
         assert "this is not the certificate of 'beta'" in (caught.value.details() or "")
         await channel.close()
