@@ -201,6 +201,9 @@ class Plane:
         if self._current is not None:
             gone = revoked(self._current.policy, policy) | cut
             kept = self._current.cuts
+            if policy.mesh is not self._current.policy.mesh:
+                kept = _of(policy.mesh, kept)
+                gone = frozenset(_of(policy.mesh, dict.fromkeys(gone, "")))
             # A number that never comes back: the same policy may be revoked, given and revoked again.
             token = f"{int(self._clock() * 1000):x}"
             cuts = {**kept, **dict.fromkeys(gone, token)} if gone else kept
@@ -344,6 +347,14 @@ class Plane:
             if kept.get(name) != address:
                 self._state.set_outbound(name, str(address))
         return picked
+
+
+def _of(mesh: Mesh, cuts: Mapping[Pair, str]) -> dict[Pair, str]:
+    """The cuts of callers that the mesh has; one that is gone has no listener and no chain left, and so no call.
+
+    A target that is gone keeps its cuts: by them the calls end that its callers still have open.
+    """
+    return {pair: cut for pair, cut in cuts.items() if pair[0] in mesh.workloads}
 
 
 def _blamed(arrival: Arrival, before: _Enforced | None) -> Arrival:

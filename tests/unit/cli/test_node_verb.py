@@ -29,7 +29,7 @@ from septum.rpc import local
 NOW = time.time()
 STATUS = {
     "node": "web", "good": "0123456789abcdef", "resources": 3, "control": "10.0.0.10:7400", "trouble": "",
-    "certificates": [{"identity": "spiffe://shop.test/front", "ends": NOW + 7260, "issuer": "ab"}],
+    "certificates": [{"identity": "spiffe://shop.test/front", "ends": NOW + 8600, "issuer": "ab"}],
     "records": {}, "envoy_up": True, "troubles": [],
 }  # fmt: skip
 
@@ -259,8 +259,8 @@ def test_the_status_of_a_node_that_is_not_well(tmp_path: Path, differs: dict[str
 
 
 def test_a_certificate_that_has_ended(tmp_path: Path) -> None:
-    ended = [{"identity": "spiffe://shop.test/front", "ends": NOW - 240, "issuer": "ab"}]
-    assert "  spiffe://shop.test/front  ended 4 min ago\n" in shown(tmp_path, certificates=ended).out
+    ended = [{"identity": "spiffe://shop.test/front", "ends": NOW - 3 * 86400, "issuer": "ab"}]
+    assert "  spiffe://shop.test/front  ended 3 d ago\n" in shown(tmp_path, certificates=ended).out
 
 
 # --- upgrade and restart
