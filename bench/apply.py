@@ -116,8 +116,8 @@ def _report(
         f"A real `septum up` with {workloads} workloads and {rules:,} rules, one rule changed in each of "
         f"{len(many.decided)} flips ({len(single.decided)} where one file holds all rules). Counted from the moment "
         "the files are written to the control socket to the moment a client has read the first response decided by "
-        f"the new rule. The client asks all the while, {PAUSE * 1e3:.1f} ms after each response, on a connection that is "
-        "kept until Envoy ends it: a change that takes something away does.",
+        f"the new rule. The client asks all the while, {PAUSE * 1e3:.1f} ms after each response, on a connection that "
+        "is kept until Envoy ends it: a change that takes something away does.",
         f"`septum apply`: {len(commands)} runs with a changed rule, from starting the process to its end.",
         f"Memory of the tree ({', '.join(memory.COLUMNS)}): before {_listed(memories[0])}, "
         f"after all changes {_listed(memories[1])}.",

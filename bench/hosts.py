@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bench import mesh_up, processes
 from bench.mesh_up import SEPTUM
@@ -16,7 +17,7 @@ from septum.control import api
 
 # The address group of the control plane, and the first one of the nodes' inbound listeners.
 CONTROL, INBOUND = 249, 230
-CONTROL_PLANE, ENVOY = "septum.app.control", "envoy"
+CONTROL_PLANE, AGENT, ENVOY = "septum.app.control", "septum.app.agent", "envoy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +58,9 @@ def token(mesh: Path, name: str) -> str:
     return made
 
 
-def ask(mesh: Path, operation: str, **arguments: object) -> dict[str, object]:
+def ask(mesh: Path, operation: str, **arguments: object) -> dict[str, Any]:
     """What the control plane answers. Raises BenchError for what it refuses."""
-    answer = api.call(mesh / ".septum", operation, timeout=120, **arguments)
+    answer: dict[str, Any] = api.call(mesh / ".septum", operation, timeout=120, **arguments)
     if "error" in answer:
         raise BenchError(f"the control plane refuses `{operation}`: {answer['error']}")
     return answer

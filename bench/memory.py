@@ -10,11 +10,12 @@ from tempfile import TemporaryDirectory
 import psutil
 
 from bench import mesh_up, meshes
+from bench.hosts import AGENT, CONTROL_PLANE
 from bench.network import address, written
 from bench.progress import say
 from bench.report import Effort, Report, Row
 
-COLUMNS = ("supervisor", "control plane", "Envoy", "whole tree", "its RSS")
+COLUMNS = ("supervisor", "control plane", "agent", "Envoy", "whole tree", "its RSS")
 _SHOP = Path(__file__).parents[1] / "examples" / "shop"
 
 
@@ -35,23 +36,33 @@ def measure(effort: Effort) -> Report:
     how = (
         f"Proportional set size (PSS, /proc/PID/smaps_rollup) of each process, {settle} s after the node holds its "
         "snapshot, without traffic. Envoy has two workers. PSS divides pages of the binary among all Envoys that run "
-        "on the machine; RSS counts them in full, and twice what the two Python processes share.",
+        "on the machine; RSS counts them in full, and several times what the Python processes share.",
     )
     return Report("Idle memory of `septum up`", COLUMNS, tuple(rows), how)
 
 
 def of_tree(pid: int) -> tuple[str, ...]:
     """The sizes that COLUMNS name, as cells."""
-    supervisor = psutil.Process(pid)
-    sizes = {COLUMNS[0]: mebibytes(pid, "Pss"), COLUMNS[1]: 0.0, COLUMNS[2]: 0.0}
-    resident = mebibytes(pid, "Rss")
-    for child in supervisor.children(recursive=True):
-        sizes[COLUMNS[2] if child.name() == "envoy" else COLUMNS[1]] += mebibytes(child.pid, "Pss")
-        resident += mebibytes(child.pid, "Rss")
+    sizes = dict.fromkeys(COLUMNS[:-2], 0.0)
+    resident = 0.0
+    for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
+        sizes[_part(process)] += mebibytes(process.pid, "Pss")
+        resident += mebibytes(process.pid, "Rss")
     return tuple(f"{size:.0f} MiB" for size in (*sizes.values(), sum(sizes.values()), resident))
 
 
+def _part(process: psutil.Process) -> str:
+    """The column of a process. The shell between a supervisor and its Envoy is the supervisor's."""
+    line = process.cmdline()
+    if process.name() == "envoy":
+        return "Envoy"
+    if CONTROL_PLANE in line or AGENT in line:
+        return "control plane" if CONTROL_PLANE in line else "agent"
+    return "supervisor"
+
+
 def mebibytes(pid: int, size: str) -> float:
+    """A size of a process by its name in smaps_rollup."""
     match = re.search(rf"^{size}: +(\d+) kB$", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
     assert match, "smaps_rollup has that line"
     return int(match[1]) / 1024

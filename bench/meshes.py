@@ -121,10 +121,10 @@ def two_nodes(http: str, tcp: str, inbound: int, callers: int) -> Files:
     """
     dials = f"{{{NEAR_STORE}: '{written(1, 0)}', {FAR_STORE}: '{written(1, 1)}'}}"
     lines = [
-        _workload(name, "served", http if protocol == "http" else tcp, protocol, outbound=written(0, n), node=node(n % 2))
-        for n, (name, protocol) in enumerate(
-            ((NEAR, "http"), (FAR, "http"), (NEAR_STORE, "tcp"), (FAR_STORE, "tcp"))
+        _workload(
+            name, "served", http if protocol == "http" else tcp, protocol, outbound=written(0, n), node=node(n % 2)
         )
+        for n, (name, protocol) in enumerate(((NEAR, "http"), (FAR, "http"), (NEAR_STORE, "tcp"), (FAR_STORE, "tcp")))
     ]
     for n in range(callers):
         line = _workload(caller(n), "callers", written(NOBODY, n), outbound=written(0, 10 + n), node=node(0))

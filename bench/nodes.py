@@ -131,7 +131,9 @@ def _report(ways: Sequence[Way], rounds: int, count: int, calls: int) -> Report:
     rows = []
     for way in ways:
         p50, p99 = median(way.milliseconds), percentile(way.milliseconds, 0.99)
-        cpu, ratio = ("", "") if not way.through else (f"{median(way.micros):.1f} µs", _ratio(way.micros, ways[1].micros))
+        cpu, ratio = (
+            ("", "") if not way.through else (f"{median(way.micros):.1f} µs", _ratio(way.micros, ways[1].micros))
+        )
         rows.append(Row(way.label, (cpu, ratio, f"{p50:.3f} ms", f"{p99:.3f} ms")))
     for way in ways:
         cpu, ratio = (
@@ -148,8 +150,8 @@ def _report(ways: Sequence[Way], rounds: int, count: int, calls: int) -> Report:
         f"A real `septum control` and two `septum node` with one worker each, policy and records on. Between the nodes "
         f"{ways[2].kept} connections were kept for {CONNECTIONS} callers and the TCP sessions of one of them: HTTP/2, "
         "each with the caller's own certificate.",
-        "A TCP session: connect to the address that the caller dials, one exchange, close; milliseconds are the mean of "
-        f"the {calls // 10} sessions of a round.",
+        "A TCP session: connect to the address that the caller dials, one exchange, close; milliseconds are the mean "
+        f"of the {calls // 10} sessions of a round.",
     )
     columns = ("CPU", "x of one node", "p50", "p99")
     return Report("A call from one node to another", columns, tuple(rows), how)

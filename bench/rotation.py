@@ -115,10 +115,10 @@ def _report(taken: dict[tuple[str, str], list[float]], statuses: Counter[int], s
     goal = Goal("none fails", failed == 0)
     rows.append(Row("requests from one node to the other", (f"{statuses.total():,}", f"{failed} failed"), goal))
     how = (
-        f"{turns} rotations of the intermediate and of the root, one after the other, of a real `septum control` and two "
-        "`septum node`. `prepare` ends when every node trusts the new one, `activate` when every certificate of every "
-        "node and workload is signed by it, `retire` when no node trusts the old one. Nodes report every 2 seconds, and "
-        "that is most of the time of the first two.",
+        f"{turns} rotations of the intermediate and of the root, one after the other, of a real `septum control` and "
+        "two `septum node`. `prepare` ends when every node trusts the new one, `activate` when every certificate of "
+        "every node and workload is signed by it, `retire` when no node trusts the old one. Nodes report every 2 "
+        "seconds, and that is most of the time of the first two.",
         f"{CONNECTIONS} kept-alive connections, one a caller, asked all the while: {statuses.total() / spent:,.0f} "
         "requests a second.",
     )

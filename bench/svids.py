@@ -100,9 +100,9 @@ def _report(steps: Sequence[Step], rounds: int, count: int) -> Report:
         for step in steps
     )
     how = (
-        f"{rounds} rounds of {count} certificates each: P-256 keys, a leaf with one SPIFFE ID below an intermediate. The "
-        f"control plane also checks who asks, and writes each serial number to its state; {_AT_ONCE} requests are under "
-        "way at once, over one connection. CPU: of the process that issues (of the node, in the first row).",
+        f"{rounds} rounds of {count} certificates each: P-256 keys, a leaf with one SPIFFE ID below an intermediate. "
+        f"The control plane also checks who asks, and writes each serial number to its state; {_AT_ONCE} requests are "
+        "under way at once, over one connection. CPU: of the process that issues (of the node, in the first row).",
         "A workload's certificate lives for 6 hours and is renewed at half of that: 1,000 workloads ask for one every "
         "11 seconds.",
     )

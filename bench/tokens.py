@@ -108,8 +108,8 @@ def _report(chosen: Sequence[Variant], rounds: int, count: int) -> Report:
     how = (
         f"CPU time of the proxy's process a request, as in the table of decisions: {count} requests a round, {rounds} "
         f"rounds over all variants in turn, {len(chosen)} Envoys with one worker each.",
-        "Every request carries a token of about 300 bytes (RSA: 2,048 bits), one a connection, and is allowed. `no rule "
-        "asks for it`: the same rules without `when`. `verified each time`: the same Envoy without its cache of tokens. "
+        "Every request carries a token (the RSA key has 2,048 bits), one a connection, and is allowed. `no rule asks "
+        "for it`: the same rules without `when`. `verified each time`: the same Envoy without its cache of tokens. "
         "`more`: median of the differences within each round.",
     )
     columns = ("min", "median", "more", "min x", "median x")

@@ -35,21 +35,32 @@ def store() -> Iterator[TcpGreeter]:
         yield greeter
 
 
-@pytest.fixture
-def hosts(backend: HttpEcho, store: TcpGreeter) -> Iterator[Hosts]:
+def made(backend: HttpEcho, store: TcpGreeter) -> Hosts:
     a = {"front": {"dials": ["store"]}, "stranger": {"dials": ["store"]}}
     b = {"orders": {"at": backend.address}, "store": {"at": store.address, "protocol": "tcp"}}
-    with Hosts({"a": a, "b": b}, ALLOW) as made:
-        yield made
+    return Hosts({"a": a, "b": b}, ALLOW)
 
 
-def test_calls_between_hosts_are_decided_and_recorded_once(hosts: Hosts) -> None:
-    assert hosts.call("front", "http://orders/orders/1").status == 200
-    assert hosts.call("front", "http://orders/orders/1", "DELETE").status == 403
-    assert hosts.call("stranger", "http://orders/orders/1").status == 403
-    with hosts.tcp("front", "store") as session:
+@pytest.fixture(scope="module")
+def shared(backend: HttpEcho, store: TcpGreeter) -> Iterator[Hosts]:
+    """For tests that leave all as they found it."""
+    with made(backend, store) as mesh:
+        yield mesh
+
+
+@pytest.fixture
+def hosts(backend: HttpEcho, store: TcpGreeter) -> Iterator[Hosts]:
+    with made(backend, store) as mesh:
+        yield mesh
+
+
+def test_calls_between_hosts_are_decided_and_recorded_once(shared: Hosts) -> None:
+    assert shared.call("front", "http://orders/orders/1").status == 200
+    assert shared.call("front", "http://orders/orders/1", "DELETE").status == 403
+    assert shared.call("stranger", "http://orders/orders/1").status == 403
+    with shared.tcp("front", "store") as session:
         assert session.recv(100) == GREETING
-    records = until(lambda: [r for r in hosts.stored() if r["target"]][3:] and hosts.stored(), what="four records")
+    records = until(lambda: [r for r in shared.stored() if r["target"]][3:] and shared.stored(), what="four records")
     seen = [(r["caller"], r["target"], r["method"], r["decision"], r["rule"], r["node"]) for r in records]
     assert sorted(seen) == [
         ("front", "orders", "DELETE", "deny", "", "b"),
@@ -127,32 +138,32 @@ def test_a_removed_node_is_refused_from_then_on(hosts: Hosts) -> None:
     assert "removed" in hosts.septum("nodes").out
 
 
-def test_quarantine_ends_what_is_live_and_gives_it_back(hosts: Hosts) -> None:
-    with hosts.tcp("front", "store") as session:
+def test_quarantine_ends_what_is_live_and_gives_it_back(shared: Hosts) -> None:
+    with shared.tcp("front", "store") as session:
         assert session.recv(100) == GREETING
-        result = hosts.septum("quarantine", "front", "--for", "1h")
+        result = shared.septum("quarantine", "front", "--for", "1h")
         assert result.code == 0, result
         assert "2 of 2" in result.out
-        assert hosts.call("front", "http://orders/orders/1").status == 403
+        assert shared.call("front", "http://orders/orders/1").status == 403
         began = time.monotonic()
         session.settimeout(8)
         with suppress(ConnectionResetError):
             assert session.recv(100) == b""
         assert time.monotonic() - began < 5
-    assert "front" in hosts.septum("quarantine").out
-    assert hosts.septum("quarantine", "front", "--release").code == 0
-    assert hosts.call("front", "http://orders/orders/1").status == 200
+    assert "front" in shared.septum("quarantine").out
+    assert shared.septum("quarantine", "front", "--release").code == 0
+    assert shared.call("front", "http://orders/orders/1").status == 200
 
 
-def test_certificates_rotate_under_load_without_a_failed_request(hosts: Hosts) -> None:
+def test_certificates_rotate_under_load_without_a_failed_request(shared: Hosts) -> None:
     failed: list[object] = []
     done, count = threading.Event(), [0]
 
     def load() -> None:
         connection: http.client.HTTPConnection | None = None
         while not done.is_set():
-            connection = connection or hosts.connection("front")
-            status = hosts.call("front", f"http://orders/orders/{count[0]}", connection=connection).status
+            connection = connection or shared.connection("front")
+            status = shared.call("front", f"http://orders/orders/{count[0]}", connection=connection).status
             count[0] += 1
             if status != 200:
                 failed.append(status)
@@ -162,7 +173,7 @@ def test_certificates_rotate_under_load_without_a_failed_request(hosts: Hosts) -
         thread.start()
     try:
         for step in ("prepare", "activate", "retire"):
-            result = hosts.septum("ca", "rotate", "--step", step, within=90)
+            result = shared.septum("ca", "rotate", "--step", step, within=90)
             assert result.code == 0, result
     finally:
         done.set()
@@ -170,24 +181,26 @@ def test_certificates_rotate_under_load_without_a_failed_request(hosts: Hosts) -
             thread.join()
     assert count[0] > 100
     assert not failed
-    shown = hosts.septum("ca", "show", "--json").json
+    shown = shared.septum("ca", "show", "--json").json
     assert shown["stage"] == "retired" or shown["stage"] == "settled", shown
 
 
-def test_an_upgraded_envoy_takes_over_without_a_failed_request(hosts: Hosts) -> None:
-    assert hosts.call("front", "http://orders/orders/0").status == 200
-    result = hosts.node("b", "upgrade", "--patience", "5")
+def test_a_killed_agent_and_a_killed_envoy_come_back(shared: Hosts) -> None:
+    agent, envoy = shared.pid_on("b", "agent"), shared.pid_on("b", "envoy")
+    os.kill(agent, 9)
+    assert shared.call("front", "http://orders/orders/1").status == 200, "Envoy goes on"
+    until(lambda: shared.pid_on("b", "agent") != agent, what="another agent")
+    shared.apply(NARROWER)
+    assert shared.call("front", "http://orders/orders", "POST", b"x").status == 403, "by the other agent"
+    shared.apply(ALLOW)
+    os.kill(envoy, 9)
+    until(lambda: shared.pid_on("b", "envoy") != envoy, what="another Envoy")
+    until(lambda: shared.status("front", "http://orders/orders/2") == 200, what="service again")
+
+
+def test_an_upgraded_envoy_takes_over_without_a_failed_request(shared: Hosts) -> None:
+    assert shared.call("front", "http://orders/orders/0").status == 200
+    result = shared.node("b", "upgrade", "--patience", "5")
     assert result.code == 0, result
     assert "handed over" in result.out
-    assert hosts.call("front", "http://orders/orders/1").status == 200
-
-
-def test_a_killed_agent_and_a_killed_envoy_come_back(hosts: Hosts) -> None:
-    agent, envoy = hosts.pid_on("b", "agent"), hosts.pid_on("b", "envoy")
-    os.kill(agent, 9)
-    assert hosts.call("front", "http://orders/orders/1").status == 200, "Envoy goes on"
-    until(lambda: hosts.pid_on("b", "agent") != agent, what="another agent")
-    hosts.apply(NARROWER)
-    os.kill(envoy, 9)
-    until(lambda: hosts.pid_on("b", "envoy") != envoy, what="another Envoy")
-    until(lambda: hosts.status("front", "http://orders/orders/2") == 200, what="service again")
+    assert shared.call("front", "http://orders/orders/1").status == 200

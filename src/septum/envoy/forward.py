@@ -29,7 +29,7 @@ from septum.model.mesh import Address, Mesh, Protocol, Workload
 _CALLER = matching("septum.caller", FilterStateInput(key=names.CALLER))
 _PLUGIN = "envoy.router.cluster_specifier_plugin.matcher"
 # Seconds. A node that is gone without a word is noticed after both together, and calls to it fail.
-_PING_EVERY, _PING_WITHIN = 30.0, 10.0
+_PING_EVERY, _PING_WITHIN = 5.0, 3.0
 
 
 @dataclass(frozen=True, slots=True)

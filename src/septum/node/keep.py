@@ -19,7 +19,7 @@ from septum.model.snapshot import Resource, Snapshot
 FORMAT = 1
 _MAGIC = b"septum-snapshot"
 # Seconds between two stored snapshots (a burst of changes is stored once), and until a failure is tried again.
-_EVERY, _AGAIN = 1.0, 5.0
+_EVERY, _AGAIN = 0.1, 5.0
 
 
 class KeepError(Exception):

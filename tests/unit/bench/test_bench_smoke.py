@@ -1,6 +1,6 @@
 """The benchmarks still run. Their figures are for `make bench` to judge."""
 
-from bench import decision, table
+from bench import decision, fleet, nodes, rotation, svids, table, tokens
 from bench.report import Effort, Goal, Report, Row, percentile
 
 
@@ -11,6 +11,45 @@ def test_a_decision_is_measured_beside_no_policy_and_linear_rules():
     assert all(float(row.cells[0]) > 0 for row in report.rows)
     assert report.rows[0].cells[2:] == ("1.00", "1.00")
     assert [row.what for row in report.rows if row.goal] == ["10 rules"]
+
+
+def test_a_token_that_is_remembered_is_measured_beside_one_that_is_verified_each_time():
+    report = tokens.measure(Effort(quick=True))
+
+    assert [row.what.partition(", ")[2] for row in report.rows] == [
+        "no rule asks for it", "remembered", "verified each time",
+    ]  # fmt: skip
+    assert float(report.rows[2].cells[0]) > float(report.rows[0].cells[0]), "a signature is not checked for nothing"
+
+
+def test_a_call_between_nodes_is_measured_beside_one_hop_and_none():
+    report = nodes.measure(Effort(quick=True))
+
+    assert [row.cells[1] for row in report.rows[:2]] == ["", "1.00"]
+    assert float(report.rows[2].cells[1]) > 1
+
+
+def test_certificates_are_counted():
+    report = svids.measure(Effort(quick=True))
+
+    assert len(report.rows) == 3
+    assert all(row.cells[0].endswith("/s") for row in report.rows)
+
+
+def test_no_request_fails_while_the_authority_rotates():
+    report = rotation.measure(Effort(quick=True))
+
+    assert [row.what for row in report.rows[:-1]] == [
+        f"a new {what}: {step}" for what in ("intermediate", "root") for step in rotation.STEPS
+    ]
+    assert report.rows[-1].cells[1] == "0 failed"
+
+
+def test_a_fleet_of_simulated_and_real_nodes_holds_what_is_changed():
+    report = fleet.measure(Effort(quick=True))
+
+    held = [row.what for row in report.rows if row.what.endswith("held") and "nodes" in row.what]
+    assert held == ["8 nodes, one rule, 2 touched: held", "8 nodes, quarantine, 8 touched: held"]
 
 
 def test_a_missed_goal_is_said_in_both_renderings():
