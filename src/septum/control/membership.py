@@ -23,13 +23,15 @@ from septum.identity.names import Identity, JoinId, NodeId, WorkloadId, parse
 from septum.identity.pem import CertificateError
 from septum.model.mesh import Mesh
 from septum.model.spiffe import SpiffeId
-from septum.rpc.messages import Enrol, Enrolled, Orders, Renew, Report, Sign, Signed
+from septum.rpc.messages import REPORT_EVERY, Enrol, Enrolled, Orders, Renew, Report, Sign, Signed
 from septum.rpc.server import CallRefused, Method, Operation, Peer
 
 _log = structlog.get_logger("septum.membership")
 NODE_LIFETIME, WORKLOAD_LIFETIME = 24 * 3600.0, 6 * 3600.0  # seconds
 # A report that is older than this says nothing about now.
 FRESH = 10.0
+# How many reports a second are welcome, and the longest time between two of a node that still makes them fresh.
+_REPORTS, _SLOWEST = 200.0, FRESH / 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +139,17 @@ class Membership:
         self._news = asyncio.Event()
         member, authority = self._registry.members().get(peer.name), self._authority()
         drain = member is not None and member.standing is Standing.DRAINING
+        every = self._pace()
         if authority is None:
-            return Orders(drain=drain)
+            return Orders(drain=drain, every=every)
         roots = authority.bundle(self._clock()).roots_pem
         new = roots if report.roots and report.roots != digest_of(roots) else b""
-        return Orders(drain=drain, issuer=authority.issuer, roots=new)
+        return Orders(drain, authority.issuer, new, every)
+
+    def _pace(self) -> float:
+        """How often a node should report: less often when there are many."""
+        every = len(self.heard) / _REPORTS
+        return min(_SLOWEST, every) if every > REPORT_EVERY else 0.0
 
     async def until(self, condition: Callable[[], bool], patience: float) -> bool:
         """Wait until what nodes report makes a condition true, `patience` seconds at most; whether it did."""

@@ -1,4 +1,4 @@
-"""Tells the control plane how the node is, every two seconds, and does what it orders."""
+"""Tells the control plane how the node is, every two seconds or as it orders, and does what it orders."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from septum.rpc.client import ControlRefuses, ControlUnavailable
-from septum.rpc.messages import Orders, Report
+from septum.rpc.messages import REPORT_EVERY, Orders, Report
 
-INTERVAL = 2.0  # seconds
+INTERVAL = REPORT_EVERY
 
 
 class Link(Protocol):
@@ -38,15 +38,17 @@ class Reporter:
     async def run(self) -> None:
         """Report until cancelled; `soon` asks for the next report at once."""
         while True:
+            pause = INTERVAL
             try:
                 orders = await self._link.report(await self._observe())
             except (ControlUnavailable, ControlRefuses) as error:
                 self.trouble = str(error)
             else:
                 self.heard, self.trouble = self._clock(), ""
+                pause = max(INTERVAL, orders.every)
                 await self._obey(orders)
             try:
-                async with asyncio.timeout(INTERVAL):
+                async with asyncio.timeout(pause):
                     await self.soon.wait()
             except TimeoutError:
                 pass

@@ -11,6 +11,8 @@ import msgspec
 
 PROTOCOL = 1
 SERVICE = "septum.v1.Control"
+# Seconds between the reports of an agent that is not told otherwise.
+REPORT_EVERY = 2.0
 # Metadata of each call: the node it says it is from (believed only on the machine's own socket), and PROTOCOL.
 NODE_KEY, PROTOCOL_KEY = "septum-node", "septum-protocol"
 
@@ -92,12 +94,14 @@ class Report(Message, frozen=True):
 class Orders(Message, frozen=True):
     """What the control plane wants of a node beside its snapshot.
 
-    Certificates of another `issuer` than this are renewed now; `roots` (PEM) are there when the node's are others.
+    Certificates of another `issuer` than this are renewed now; `roots` (PEM) are there when the node's are others. The
+    next report is wanted in `every` seconds, when that is longer than an agent waits by itself.
     """
 
     drain: bool = False
     issuer: str = ""
     roots: bytes = b""
+    every: float = 0.0
 
 
 M = TypeVar("M")

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from control_world import NOW, World
 
-from septum.control.membership import NODE_LIFETIME, WORKLOAD_LIFETIME, digest_of
+from septum.control.membership import FRESH, NODE_LIFETIME, WORKLOAD_LIFETIME, digest_of
 from septum.control.registry import Standing
 from septum.identity.authority import Authority
 from septum.identity.csr import csr, new_key
@@ -240,6 +240,15 @@ async def test_a_node_that_trusts_other_roots_is_told_which(hosts: World) -> Non
 
 async def test_without_an_authority_there_is_only_a_report(world: World) -> None:
     assert await world.membership.report(Peer("node", "n1"), Report()) == Orders()
+
+
+async def test_the_more_nodes_there_are_the_less_often_each_should_report(world: World) -> None:
+    async def every(nodes: int) -> float:
+        for number in range(nodes):
+            await world.membership.report(Peer("node", f"n{number}"), Report())
+        return (await world.membership.report(Peer("node", "n0"), Report())).every
+
+    assert [await every(nodes) for nodes in (400, 600, 1_500)] == [0.0, 3.0, FRESH / 2]
 
 
 async def test_what_nodes_report_can_be_waited_for(hosts: World) -> None:

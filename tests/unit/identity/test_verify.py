@@ -69,7 +69,7 @@ REFUSED = {
     "another root": (leaf(OTHER_ROOT, uri(ID)), "leads to no root"),
     "another root of the same name": (leaf(authority(name="Other root"), uri(ID)), "leads to no root"),
     "expired": (leaf(ROOT, uri(ID), end=NOW - 10), "ended at"),
-    "not yet valid": (leaf(ROOT, uri(ID), start=NOW + 60), "is valid from"),
+    "not yet valid": (leaf(ROOT, uri(ID), start=NOW + 7200), "is valid from"),
     "an expired intermediate": (leaf(authority(ROOT, name="Old", end=NOW - 10), uri(ID)), "`CN=Old` ended at"),
     "below a leaf": (leaf(leaf(ROOT, uri(ID), common_name="x"), uri(ID)), "is no authority"),
     "below what is no authority": (leaf(authority(ROOT, name="No", ca=False), uri(ID)), "is no authority"),

@@ -80,6 +80,17 @@ async def test_it_reports_by_itself_again_and_again(world: World, monkeypatch: p
         await until(lambda: len(world.told) >= 4)
 
 
+async def test_it_reports_as_seldom_as_it_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("septum.node.reporter.INTERVAL", 0.01)
+    world.orders = Orders(every=60.0)
+    often = World()
+    async with world.running(), often.running():
+        await until(lambda: len(often.told) >= 5)
+        assert len(world.told) == 1
+        world.reporter.soon.set()
+        await until(lambda: len(world.told) == 2)
+
+
 @pytest.mark.parametrize("error", [ControlUnavailable("failed to connect"), ControlRefuses("node web was removed")])
 async def test_a_control_plane_that_does_not_take_it_is_a_trouble_until_it_does(world: World, error: Exception) -> None:
     world.raises = error
