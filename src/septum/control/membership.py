@@ -86,7 +86,7 @@ class Membership:
                 member = self._registry.members().get(name)
                 if member is None or member.standing is Standing.REMOVED:
                     raise CallRefused(f"node {name} was removed from the mesh; join again with a new token")
-                if leaf.serial not in self._registry.certificates(name) or self._is_revoked(leaf):
+                if not self._registry.has_certificate(name, leaf.serial) or self._is_revoked(leaf):
                     raise CallRefused(f"this certificate of node {name} is not valid any more")
                 return Peer("node", name, certificate)
             case _:

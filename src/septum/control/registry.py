@@ -143,6 +143,10 @@ class Registry:
         rows = self._state.rows("SELECT serial, not_after FROM certificate WHERE node = ?", (node,))
         return {int(serial): not_after for serial, not_after in rows}
 
+    def has_certificate(self, node: str, serial: int) -> bool:
+        """Whether a certificate is one that the node has or had, and has not ended."""
+        return bool(self._state.rows("SELECT 1 FROM certificate WHERE serial = ? AND node = ?", (str(serial), node)))
+
     def quarantined(self, now: float) -> dict[str, Quarantined]:
         """Who is in quarantine now."""
         rows = self._state.rows("SELECT workload, until, since, author FROM quarantine ORDER BY workload")
