@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-_PREFIX = "type.googleapis.com/envoy."
-CLUSTER = _PREFIX + "config.cluster.v3.Cluster"
-ENDPOINT = _PREFIX + "config.endpoint.v3.ClusterLoadAssignment"
-SECRET = _PREFIX + "extensions.transport_sockets.tls.v3.Secret"
-EXTENSION = _PREFIX + "config.core.v3.TypedExtensionConfig"
-LISTENER = _PREFIX + "config.listener.v3.Listener"
-ROUTE = _PREFIX + "config.route.v3.RouteConfiguration"
-SCOPE = _PREFIX + "config.route.v3.ScopedRouteConfiguration"
+from septum.model.resource_types import CLUSTER, ENDPOINT, EXTENSION, LISTENER, ROUTE, SCOPE, SECRET
+
+# What the protocol is spoken about, and the names by which others know it here.
+__all__ = [
+    "ALL", "CLUSTER", "ENDPOINT", "EXCLUSIVE", "EXTENSION", "LISTENER", "ON_DEMAND", "ROUTE", "SCOPE", "SECRET",
+    "WILDCARD", "Key", "Refusal",
+]  # fmt: skip
 
 # Envoy asks for all resources of these types, and for the others by name.
 WILDCARD = frozenset({CLUSTER, LISTENER, SCOPE})
