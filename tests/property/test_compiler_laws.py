@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from septum.envoy import names
-from septum.envoy.compile import Compiler, Front
+from septum.envoy.compile import Compiler, Front, Shelf
 from septum.envoy.pieces import Pair
 from septum.envoy.reach import Survey
 from septum.model.decision import Decision, Request
@@ -156,12 +156,12 @@ def _histories(draw: st.DrawFn) -> list[tuple[Policy, dict[Pair, str]]]:
 def test_on_every_node_a_past_makes_no_difference_and_what_is_not_touched_stays(
     history: list[tuple[Policy, dict[Pair, str]]],
 ) -> None:
-    survey = Survey()
+    survey, shelf = Survey(), Shelf()
     compilers: dict[str, Compiler] = {}
     before: dict[str, Snapshot] = {}
     for policy, cuts in history:
         for node, front in _fronts(policy, cuts).items():
-            snapshot = compilers.setdefault(node, Compiler(survey)).compile(policy, front)
+            snapshot = compilers.setdefault(node, Compiler(survey, shelf)).compile(policy, front)
             assert snapshot == Compiler().compile(policy, front)
             if node in before:
                 assert (snapshot is before[node]) == (snapshot.version == before[node].version)
@@ -177,7 +177,7 @@ def test_a_manifest_says_what_the_snapshot_is(history: list[tuple[Policy, dict[P
         (manifest,) = snapshot.of(MANIFEST).values()
         assert json.loads(manifest.body) == {
             "node": node,
-            "trust_domain": policy.mesh.trust_domain,
+            "trust_domain": policy.mesh.trust_domain if policy.mesh.nodes else "",
             "whole": whole({kind: made.values() for kind, made in snapshot.resources.items()}),
             "workloads": sorted(front.workloads),
         }

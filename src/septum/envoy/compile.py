@@ -89,7 +89,9 @@ class Compiler:
         known = {"cluster": self._resources[CLUSTER].keys(), "route": self._resources[ROUTE].keys()}
         consistent((reference for made in changed for reference in made.references), known)
         digest = together(made.whole for made in self._kept.values())
-        says = manifest(front.node, front.workloads, policy.mesh.trust_domain, digest)
+        # Where one node fronts everything, nobody needs a certificate.
+        trust_domain = policy.mesh.trust_domain if policy.mesh.nodes else ""
+        says = manifest(front.node, front.workloads, trust_domain, digest)
         if self._last is not None and self._last.snapshot.version == says.version:
             return self._last.snapshot
         return Snapshot(says.version, {**self._resources, MANIFEST: {says.name: says}})

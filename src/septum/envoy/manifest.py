@@ -12,6 +12,9 @@ NAME = "manifest"
 
 
 def manifest(node: str, workloads: Iterable[str], trust_domain: str, whole: str) -> Resource:
-    """The manifest of a node's snapshot; `whole` is `snapshot.whole` of everything else in it."""
+    """The manifest of a node's snapshot; `whole` is `snapshot.whole` of everything else in it.
+
+    Without a trust domain the workloads need no certificates.
+    """
     content = {"node": node, "trust_domain": trust_domain, "whole": whole, "workloads": sorted(workloads)}
     return sealed(NAME, json.dumps(content).encode())
