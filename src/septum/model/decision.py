@@ -22,12 +22,14 @@ class Request:
     """Who asks whom for what. `caller` and `target` are names as given; they need not exist.
 
     `claims` are those of a token that was verified; there are none without one, and none of a token that is not valid.
+    `time` is when it is asked (seconds since 1970); None is not known, and then no rule holds that begins or ends.
     """
 
     caller: str
     target: str
     operation: Operation
     claims: Claims = field(default_factory=lambda: NO_TOKEN)
+    time: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

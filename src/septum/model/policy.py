@@ -9,8 +9,10 @@ from functools import cached_property
 
 from septum.model.claims import When
 from septum.model.diagnostic import Span
+from septum.model.guarantee import Guarantee
 from septum.model.mesh import Mesh
 from septum.model.operation import HttpPattern
+from septum.model.window import Window
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Rule:
     callers_text: str = ""
     targets_text: str = ""
     when: When | None = None
+    window: Window | None = None
     span: Span | None = field(default=None, compare=False, repr=False)
 
     @cached_property
@@ -40,14 +43,17 @@ class Rule:
 
     @cached_property
     def decisive(self) -> bytes:
-        """What of the rule decides requests to one of its targets, as bytes: its id, callers, operations and `when`."""
+        """What of the rule decides requests to one of its targets, as bytes: id, callers, operations, `when`, window."""
         operations = None if self.operations is None else [pattern.text for pattern in self.operations]
         return json.dumps([self.id, self.callers, operations, *self._condition]).encode() + b"\n"
 
     @property
-    def _condition(self) -> list[list[list[object]]]:
-        """The condition, for digests; nothing where there is none."""
-        return [] if self.when is None else [self.when.canonical]
+    def _condition(self) -> list[object]:
+        """The conditions, for digests; nothing where there is none."""
+        parts: list[object] = [] if self.when is None else [self.when.canonical]
+        if self.window is not None:
+            parts.append({"from_time": self.window.from_time, "until": self.window.until})
+        return parts
 
 
 @dataclass(frozen=True)
@@ -55,12 +61,14 @@ class Policy:
     """A mesh and its rules, in the order in which they are read; `version` is the digest of all of it (SHA-256, hex).
 
     `quarantined` names those of whom all allows are taken away, as callers and as targets, whatever their mode.
+    `guarantees` decide nothing; they are what `septum.verify` holds the rules to.
     """
 
     mesh: Mesh
     rules: tuple[Rule, ...]
     version: str
     quarantined: frozenset[str] = frozenset()
+    guarantees: tuple[Guarantee, ...] = ()
 
     @cached_property
     def rules_to(self) -> Mapping[str, tuple[Rule, ...]]:

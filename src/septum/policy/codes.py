@@ -26,12 +26,15 @@ IGNORED_FILE = "SEP209"
 MISSING_FILE = "SEP210"
 WRONG_FILE = "SEP211"
 SECRET = "SEP212"  # noqa: S105 - the code of a finding, not one
+LANGUAGE = "SEP213"
 
 PATTERN = "SEP301"
 PROTOCOL = "SEP302"
 NOTHING_ALLOWED = "SEP303"
 REPEATED = "SEP304"
 NOT_A_CALLER = "SEP305"
+NO_STATEMENT = "SEP306"
+OUT_OF_TIME = "SEP307"
 
 ADDRESS_CLASH = "SEP401"
 AUTHORITY_CLASH = "SEP402"
@@ -41,6 +44,9 @@ OPEN_IDENTITY = "SEP405"
 NO_WORKLOAD = "SEP406"
 NOT_PLACED = "SEP407"
 PLAIN_TEXT = "SEP408"
+
+BROKEN_GUARANTEE = "SEP501"
+OVERRIDDEN = "SEP502"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +143,11 @@ CODES: dict[str, Code] = {
         "Files of a mesh hold what is public. They are stored with every version and sent to every node, so a private "
         "or symmetric key in one is known to many. Take it out, and replace the key.",
     ),
+    LANGUAGE: Code(
+        "another version of the language",
+        "`septum:` in `septum.yaml` says in which version of the language the files are written. A version that this "
+        "Septum does not know could mean something else by the same words, so nothing is read.",
+    ),
     PATTERN: Code(
         "not a pattern",
         "Patterns work on whole path segments: a literal, `{name}` for exactly one segment, and a final `/**`. "
@@ -160,6 +171,16 @@ CODES: dict[str, Code] = {
         "not a caller",
         "Places outside the mesh are called and do not call: nobody there has an identity that a proxy could check. "
         "What comes from outside comes through a workload, and rules are from that.",
+    ),
+    NO_STATEMENT: Code(
+        "not one statement",
+        "A guarantee states one thing: `never`, `only` or `always`. One that may be broken for a while (`override`) "
+        "has a name, so that everybody knows which.",
+    ),
+    OUT_OF_TIME: Code(
+        "a time that cannot be",
+        "A time is written as RFC 3339 has it, with its offset and in whole seconds: `2027-01-31T00:00:00Z`. A rule "
+        "ends after it begins; otherwise it would never hold.",
     ),
     ADDRESS_CLASH: Code("address used twice", "Two things cannot listen at one address."),
     AUTHORITY_CLASH: Code(
@@ -188,6 +209,17 @@ CODES: dict[str, Code] = {
         "plain text over a network",
         "Between nodes calls are encrypted and both ends prove who they are; from a node to the workloads that it "
         "fronts they are plain text. So a workload is at a loopback address, or at an address of its node's own host.",
+    ),
+    BROKEN_GUARANTEE: Code(
+        "broken guarantee",
+        "The rules together allow what a guarantee says they never do, or do not allow what it says they always do. "
+        "The message has the chain of calls, with a request for each step and the rule that opens it. Take away what "
+        "opens it, or give the guarantee an `override` with a name, a reason and an end.",
+    ),
+    OVERRIDDEN: Code(
+        "overridden guarantee",
+        "A guarantee is broken, and its `override` allows that until the time it names. After that the policy is "
+        "refused as it stands.",
     ),
 }
 

@@ -17,6 +17,7 @@ from septum.model.operation import (
     RefusedOperation,
 )
 from septum.model.policy import Policy, Rule
+from septum.policy.times import out_of_time
 from septum.policy.tokens import token_mismatch
 
 # `/a/..;x/b`: Envoy leaves it when the dots were encoded, and servers of the Tomcat family resolve it.
@@ -50,12 +51,16 @@ def _quarantined(policy: Policy, request: Request) -> str | None:
 
 
 def allows(rule: Rule, target: Target, request: Request) -> bool:
-    """Whether a rule that names the caller and the target allows the request: its operation, with its claims."""
-    return opens(rule, target, request.operation) and (rule.when is None or holds(rule.when, request.claims))
+    """Whether a rule that names the caller and the target allows the request: its operation, claims and time."""
+    return (
+        opens(rule, target, request.operation)
+        and (rule.when is None or holds(rule.when, request.claims))
+        and (rule.window is None or rule.window.holds(request.time))
+    )
 
 
 def opens(rule: Rule, target: Target, operation: Operation) -> bool:
-    """Whether a rule that names the caller and the target covers the operation, for claims that its `when` asks for."""
+    """Whether a rule that names the caller and the target covers the operation, for claims and times that it asks for."""
     match operation:
         case RefusedOperation():
             return False
@@ -128,7 +133,7 @@ def _nearest(policy: Policy, request: Request, target: Target) -> Nearest:
     rules = policy.rules_to[target.name]
     named = [rule for rule in rules if request.caller in rule.callers]
     if held_back := next((rule for rule in named if opens(rule, target, operation)), None):
-        return Nearest(held_back, token_mismatch(held_back.when, request.claims))
+        return Nearest(held_back, _held_back(held_back, request))
     if named:
         closest = min((_near_miss(rule, target, operation) for rule in named), key=lambda pair: pair[0])[1]
         if isinstance(operation, HttpOperation) and is_health(target, operation.path):
@@ -140,6 +145,13 @@ def _nearest(policy: Policy, request: Request, target: Target) -> Nearest:
     if rules:
         return Nearest(None, f"no rule names {request.caller} as a caller of {target.name}")
     return Nearest(None, f"no rule opens anything on {target.name}")
+
+
+def _held_back(rule: Rule, request: Request) -> str:
+    """What keeps a rule from allowing an operation that it opens."""
+    if rule.window is not None and not rule.window.holds(request.time):
+        return out_of_time(rule.window, request.time)
+    return token_mismatch(rule.when, request.claims)
 
 
 def _out_of_question(target: Target, operation: Operation) -> str | None:

@@ -7,11 +7,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from hashlib import sha256
 
+from septum.model.guarantee import Guarantee
 from septum.model.mesh import External, Issuer, Mesh, Mode, Target
 from septum.model.policy import Policy, Rule
 
 
-def version_of(mesh: Mesh, rules: Iterable[Rule], quarantined: Iterable[str] = ()) -> str:
+def version_of(
+    mesh: Mesh, rules: Iterable[Rule], quarantined: Iterable[str] = (), guarantees: Iterable[Guarantee] = ()
+) -> str:
     """The version of a policy: SHA-256 (hex) over all that it says, without layout, order and comments.
 
     A reason (`because`) is part of it: who reads a record wants the reason that stood there.
@@ -19,6 +22,8 @@ def version_of(mesh: Mesh, rules: Iterable[Rule], quarantined: Iterable[str] = (
     digest = sha256(_mesh_bytes(mesh, sorted(quarantined)))
     for rule in sorted(rules, key=lambda rule: rule.id):
         digest.update(rule.canonical)
+    for guarantee in sorted(guarantees, key=lambda guarantee: guarantee.canonical):
+        digest.update(guarantee.canonical)
     return digest.hexdigest()
 
 

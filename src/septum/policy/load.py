@@ -8,12 +8,14 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
 from septum.model.diagnostic import Diagnostic, Severity, Span
+from septum.model.guarantee import Guarantee
 from septum.model.mesh import Mesh
 from septum.model.policy import Policy, Rule
 from septum.policy import source
 from septum.policy.codes import DUPLICATE_NAME, IGNORED_FILE, LATER, NO_MESH, UNREADABLE
 from septum.policy.digest import version_of
 from septum.policy.fit import fit
+from septum.policy.guarantees_file import Stated, read_guarantees
 from septum.policy.mesh_file import read_mesh
 from septum.policy.named_files import Files
 from septum.policy.roles import MESH_FILE, MISSPELT_MESH_FILE, Role, role
@@ -48,9 +50,10 @@ class _File:
 
 @dataclass(frozen=True, slots=True)
 class _Rules:
-    """The rules of one file over one mesh."""
+    """The rules and guarantees of one file over one mesh."""
 
     written: tuple[Written, ...]
+    stated: tuple[Stated, ...]
     diagnostics: tuple[Diagnostic, ...]
 
 
@@ -75,8 +78,9 @@ class Loader:
         ordered = tuple(sorted(set(diagnostics), key=lambda d: d.order))
         if loaded is None or any(d.severity is Severity.ERROR for d in ordered):
             return Loaded(None, ordered)
-        mesh, rules = loaded
-        return Loaded(Policy(mesh, rules, version_of(mesh, rules)), ordered)
+        mesh, rules, guarantees = loaded
+        version = version_of(mesh, rules, guarantees=guarantees)
+        return Loaded(Policy(mesh, rules, version, guarantees=guarantees), ordered)
 
     def _file(self, path: str, content: bytes) -> _File:
         digest = sha256(content).digest()
@@ -91,7 +95,7 @@ class Loader:
 
     def _resolved(
         self, trees: Mapping[str, _File], named: Files, diagnostics: list[Diagnostic]
-    ) -> tuple[Mesh, tuple[Rule, ...]] | None:
+    ) -> tuple[Mesh, tuple[Rule, ...], tuple[Guarantee, ...]] | None:
         file = trees.get(MESH_FILE)
         if file is None or not isinstance(file.root, source.Mapping):
             return None
@@ -101,11 +105,11 @@ class Loader:
         mesh, found = self._meshes[key]
         diagnostics += found
         policies = {path: tree for path, tree in trees.items() if path != MESH_FILE}
-        return mesh, self._all_rules(policies, mesh, file.digest, diagnostics)
+        return mesh, *self._all_rules(policies, mesh, file.digest, diagnostics)
 
     def _all_rules(
         self, trees: Mapping[str, _File], mesh: Mesh, mesh_digest: bytes, diagnostics: list[Diagnostic]
-    ) -> tuple[Rule, ...]:
+    ) -> tuple[tuple[Rule, ...], tuple[Guarantee, ...]]:
         kept = {}
         for path in sorted(trees):
             key = (path, trees[path].digest, mesh_digest)
@@ -113,8 +117,11 @@ class Loader:
         self._rules = kept
         diagnostics += [d for rules in kept.values() for d in rules.diagnostics]
         written = [one for rules in kept.values() for one in rules.written]
-        diagnostics += _repeated_names(written)
-        return tuple(sorted(self._number(written), key=lambda rule: rule.id))
+        diagnostics += _repeated_names("rules", ((one.rule.id, one.name) for one in written))
+        stated = [one for rules in kept.values() for one in rules.stated]
+        diagnostics += _repeated_names("guarantees", ((one.guarantee.name, one.name) for one in stated))
+        rules = tuple(sorted(self._number(written), key=lambda rule: rule.id))
+        return rules, tuple(one.guarantee for one in stated)
 
     def _number(self, written: Iterable[Written]) -> Iterator[Rule]:
         """Ids made unique: an unnamed rule's second occurrence becomes `a->b#2`."""
@@ -198,17 +205,18 @@ def _fits(root: source.Node | None, shape: Keys) -> tuple[Diagnostic, ...]:
 
 def _read_rules(root: source.Node | None, mesh: Mesh) -> _Rules:
     if not isinstance(root, source.Mapping):
-        return _Rules((), ())
+        return _Rules((), (), ())
     reader = RulesReader(mesh)
-    return _Rules(reader.read(root), tuple(reader.diagnostics))
+    written, stated = reader.read(root), read_guarantees(root, reader)
+    return _Rules(written, stated, tuple(reader.diagnostics))
 
 
-def _repeated_names(written: Iterable[Written]) -> Iterator[Diagnostic]:
+def _repeated_names(what: str, named: Iterable[tuple[str, Span | None]]) -> Iterator[Diagnostic]:
     first: dict[str, Span] = {}
-    for one in written:
-        if one.name is None:
+    for name, span in named:
+        if span is None:
             continue
-        known = first.setdefault(one.rule.id, one.name)
-        if known is not one.name:
-            message = f"two rules are called `{one.rule.id}`"
-            yield Diagnostic(DUPLICATE_NAME, message, one.name, f"the first is at {known.place}")
+        known = first.setdefault(name, span)
+        if known is not span:
+            message = f"two {what} are called `{name}`"
+            yield Diagnostic(DUPLICATE_NAME, message, span, f"the first is at {known.place}")

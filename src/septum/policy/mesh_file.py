@@ -19,7 +19,16 @@ from septum.policy.clashes import (
     on_this_host,
     unused,
 )
-from septum.policy.codes import NOT_A_TARGET, NOT_PLACED, OPEN_IDENTITY, PLAIN_TEXT, PROTOCOL, REPEATED, WRONG_VALUE
+from septum.policy.codes import (
+    LANGUAGE,
+    NOT_A_TARGET,
+    NOT_PLACED,
+    OPEN_IDENTITY,
+    PLAIN_TEXT,
+    PROTOCOL,
+    REPEATED,
+    WRONG_VALUE,
+)
 from septum.policy.fit import nearest
 from septum.policy.named_files import Files
 from septum.policy.names import RESERVED_NAMES, not_a_name, reserved_name, unknown_name
@@ -32,6 +41,8 @@ __all__ = ["RESERVED_NAMES", "read_mesh"]
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"([0-9.]+)(ms|s|m|h)")
 _NOWHERE = Address("127.0.0.1", 1)
+# What the files of a mesh are written in. It changes when the same text would mean something else.
+LANGUAGE_VERSION = 1
 
 
 def read_mesh(root: MappingNode, files: Files) -> tuple[Mesh, tuple[Diagnostic, ...]]:
@@ -55,6 +66,7 @@ class _Reader:
     inbound: list[Listening] = field(default_factory=list)
 
     def mesh(self, root: MappingNode) -> Mesh:
+        self._language(root.get("septum"))
         segments = {key.text: self._segment(key, value) for key, value in children(root, "segments")}
         self.nodes = {key.text: self._node(key, value) for key, value in children(root, "nodes")}
         workloads = {key.text: self._workload(key, value) for key, value in children(root, "workloads")}
@@ -77,6 +89,12 @@ class _Reader:
             self.diagnostics += authority_clashes(mesh)
         self.diagnostics += unused(mesh, key_span(root, "workloads"))
         return mesh
+
+    def _language(self, node: source.Node | None) -> None:
+        if node is not None and word(node) != str(LANGUAGE_VERSION):
+            message = f"the files are written in version {word(node)} of the language"
+            help = f"this Septum reads version {LANGUAGE_VERSION}; install one that reads theirs"
+            self._add(LANGUAGE, message, node.span, help=help)
 
     def _segment(self, key: Scalar, value: source.Node) -> Segment:
         self.diagnostics += not_a_name(key)

@@ -17,4 +17,4 @@ def quarantined(policy: Policy, names: Iterable[str]) -> Policy:
     shut = frozenset(names) & policy.mesh.targets.keys()
     if shut == policy.quarantined:
         return policy
-    return replace(policy, quarantined=shut, version=version_of(policy.mesh, policy.rules, shut))
+    return replace(policy, quarantined=shut, version=version_of(policy.mesh, policy.rules, shut, policy.guarantees))

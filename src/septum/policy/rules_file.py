@@ -15,6 +15,7 @@ from septum.policy.codes import NOT_A_CALLER, NOTHING_ALLOWED, PATTERN, PROTOCOL
 from septum.policy.conditions import read_when
 from septum.policy.names import repeated, unknown_name
 from septum.policy.source import Mapping, Node, Scalar, Sequence, first, part, word, words
+from septum.policy.windows import read_window
 
 _PARSERS: dict[str, tuple[Protocol, Callable[[str], HttpPattern]]] = {
     "http": (Protocol.HTTP, HttpPattern.parse),
@@ -48,8 +49,10 @@ class RulesReader:
         return tuple(self._rule(item) for item in items if isinstance(item, Mapping))
 
     def _rule(self, node: Mapping) -> Written:
-        callers, callers_text = self._selector(node.get("from"), self._caller)
-        targets, targets_text = self._selector(node.get("to"), self._target)
+        callers, callers_text = self.callers(node.get("from"))
+        targets, targets_text = self.targets(node.get("to"))
+        window, out_of_time = read_window(node)
+        self.diagnostics += out_of_time
         name = node.get("name")
         given = word(name)
         if name is not None and given.startswith("septum."):
@@ -63,9 +66,18 @@ class RulesReader:
             callers_text=callers_text,
             targets_text=targets_text,
             when=self._when(node, targets),
+            window=window,
             span=first(node),
         )
         return Written(rule, name.span if name is not None and given else None)
+
+    def callers(self, node: Node | None) -> tuple[tuple[str, ...], str]:
+        """The workloads that a selector names, and the selector as it is written."""
+        return self._selector(node, self._caller)
+
+    def targets(self, node: Node | None) -> tuple[tuple[str, ...], str]:
+        """The workloads and places outside that a selector names, and the selector as it is written."""
+        return self._selector(node, self._target)
 
     def _selector(self, node: Node | None, named: _Named) -> tuple[tuple[str, ...], str]:
         """Those who are selected, by name, and the selector as it is written. `named` reads a plain name."""
@@ -134,7 +146,7 @@ class RulesReader:
         if len(stated) > 1:
             message = "a rule opens `http:` or `grpc:` operations, not both"
             self._add(PROTOCOL, message, stated["grpc"][0].span, help="write two rules")
-        patterns = [pattern for key, (_, value) in stated.items() for pattern in self._patterns(key, value)]
+        patterns = [pattern for key, (_, value) in stated.items() for pattern in self.patterns(key, value)]
         to = node.get("to")
         if to is not None:
             self._protocols([key for key, _ in stated.values()], targets, to)
@@ -153,7 +165,8 @@ class RulesReader:
                         PROTOCOL, f"`{name}` speaks {protocol}, not {key.text}", key.span, help=_instead(key, protocol)
                     )
 
-    def _patterns(self, key: str, node: Node) -> Iterator[HttpPattern]:
+    def patterns(self, key: str, node: Node) -> Iterator[HttpPattern]:
+        """The operations of an `http:` or `grpc:` key."""
         written = words(node)
         self._repeated(written)
         for one in written:

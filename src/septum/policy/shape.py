@@ -198,6 +198,7 @@ EXTERNAL = Keys(
 
 MESH = Keys(
     {
+        "septum": Number("the version of the language in which the files are written: 1, also when left out"),
         "mesh": Text("the name of the mesh", pattern=_NAME, example="shop"),
         "trust_domain": Text("the SPIFFE trust domain of its identities", pattern=_TRUST_DOMAIN, example="shop.test"),
         "segments": Named(Text("what the segment is for", or_nothing=True), "segment → what it is for"),
@@ -245,6 +246,10 @@ WHEN = Keys(
     doc="what the end user's token has to say",
 )
 
+_A_TIME = "2027-01-31T00:00:00Z"
+_NO_ONE = "the list is empty, so the guarantee is about nobody"
+_NO_OPERATION = "the list is empty, so the guarantee is about nothing"
+_THE_GUARANTEE = "the guarantee"
 _NOBODY = "the list is empty, so the rule is about nobody"
 _NOTHING = "the list is empty, so the rule allows nothing"
 
@@ -266,20 +271,72 @@ RULE = Keys(
             empty=_NOTHING,
         ),
         "when": WHEN,
+        "from_time": Text("when the rule begins to hold", example=_A_TIME),
+        "until": Text("when it stops holding: the proxies see to it by themselves", example=_A_TIME),
         "because": Text("why the rule is there"),
     },
     required=("from", "to"),
-    later={
-        "until": "rules that expire",
-        "from_time": "rules that begin later",
-    },
     doc="an allow rule; what no rule allows is denied",
     noun="a rule",
 )
 
+_STATED: dict[str, Shape] = {
+    "from": Many(Text("a workload, or `segment:NAME`"), "callers", or_one=True, empty=_NO_ONE, of_what=_THE_GUARANTEE),
+    "to": Many(
+        Text("a workload, a place outside, or `segment:NAME`"),
+        "targets",
+        or_one=True,
+        empty=_NO_ONE,
+        of_what=_THE_GUARANTEE,
+    ),
+    "through": Text("`any`: chains of calls through others count too", choices=("any",)),
+    "http": Many(
+        Text("METHODS PATH", example="* /admin/**"),
+        "about these operations of HTTP workloads alone",
+        or_one=True,
+        empty=_NO_OPERATION,
+        of_what=_THE_GUARANTEE,
+    ),
+    "grpc": Many(
+        Text("package.Service/Method", example="shop.payments.v1.Payments/*"),
+        "about these methods of gRPC workloads alone",
+        or_one=True,
+        empty=_NO_OPERATION,
+        of_what=_THE_GUARANTEE,
+    ),
+}
+
+
+def _statement(doc: str) -> Keys:
+    return Keys(_STATED, required=("from", "to"), doc=doc, noun="a statement")
+
+
+GUARANTEE = Keys(
+    {
+        "name": Text("what is guaranteed, in words; unique in the mesh"),
+        "never": _statement("no call from these to those is allowed"),
+        "only": _statement("nobody but these may call those"),
+        "always": _statement("each of these may make these calls to each of those, at any time and without a token"),
+        "override": Keys(
+            {
+                "name": Text("what the exception is called, such as a ticket"),
+                "because": Text("why the guarantee may be broken"),
+                "until": Text("when it has to hold again", example=_A_TIME),
+            },
+            required=("name", "because", "until"),
+            doc="leave to break it for a while",
+            noun="an override",
+        ),
+    },
+    doc="a statement that the rules together must keep",
+    noun="a guarantee",
+)
+
 POLICY = Keys(
-    {"allow": Many(RULE, "allow rules; there are no others")},
-    later={"guarantees": "statements about the policy that must hold"},
+    {
+        "allow": Many(RULE, "allow rules; there are no others"),
+        "guarantees": Many(GUARANTEE, "what the rules must keep; `check`, `plan` and `apply` hold them to it"),
+    },
     doc="policy/*.yaml: what may happen",
     noun="a policy file",
 )
