@@ -15,6 +15,6 @@ from septum.policy.schema import KINDS, schema
 )
 @click.argument("kind", type=click.Choice(list(KINDS)))
 def command(kind: str) -> int:
-    """Print the JSON Schema of septum.yaml (mesh) or of policy/*.yaml (policy)."""
+    """Print the JSON Schema of septum.yaml (mesh), policy/*.yaml (policy) or policy/*_test.yaml (test)."""
     print_json(schema(kind))
     return 0

@@ -10,14 +10,14 @@ from typing import assert_never
 
 from septum.model.diagnostic import Diagnostic, Span
 from septum.policy.codes import LATER, MISSING_KEY, NOTHING_ALLOWED, UNKNOWN_KEY, WRONG_SHAPE, WRONG_VALUE
-from septum.policy.shape import Either, Flag, Keys, Many, Named, Number, Shape, Text, Value
+from septum.policy.shape import Data, Either, Flag, Keys, Many, Named, Number, Shape, Text, Value
 from septum.policy.source import Mapping, Node, Scalar, Sequence, first
 
 
-def fit(node: Node, shape: Keys) -> tuple[Diagnostic, ...]:
-    """Everything in a file's tree that does not fit."""
+def fit(node: Node, shape: Keys | Many, what: str = "") -> tuple[Diagnostic, ...]:
+    """Everything in a file's tree that does not fit; `what` is how a message calls the file, if not by its noun."""
     walk = _Walk()
-    walk.check(node, shape, shape.noun, first(node))
+    walk.check(node, shape, what or (shape.noun if isinstance(shape, Keys) else "the file"), first(node))
     return tuple(walk.diagnostics)
 
 
@@ -53,10 +53,25 @@ class _Walk:
                 self._many(node, shape, what)
             case Either():
                 self._either(node, shape, what, at)
+            case Data():
+                self._data(node, what)
             case Text() | Flag() | Number() | Value():
                 self._scalar(node, shape, what)
             case _:
                 assert_never(shape)
+
+    def _data(self, node: Node, what: str) -> None:
+        match node:
+            case Scalar():
+                self._value(node, what)
+            case Sequence(items):
+                for item in items:
+                    self._data(item, f"an item of {what}")
+            case Mapping(entries):
+                for key, value in entries:
+                    self._data(value, f"`{key.text}`")
+            case _:
+                assert_never(node)
 
     def _keys(self, node: Node, shape: Keys, what: str, at: Span) -> None:
         if not isinstance(node, Mapping):

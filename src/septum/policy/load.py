@@ -12,7 +12,7 @@ from septum.model.guarantee import Guarantee
 from septum.model.mesh import Mesh
 from septum.model.policy import Policy, Rule
 from septum.policy import source
-from septum.policy.codes import DUPLICATE_NAME, IGNORED_FILE, LATER, NO_MESH, UNREADABLE
+from septum.policy.codes import DUPLICATE_NAME, IGNORED_FILE, NO_MESH, UNREADABLE
 from septum.policy.digest import version_of
 from septum.policy.fit import fit
 from septum.policy.guarantees_file import Stated, read_guarantees
@@ -28,10 +28,14 @@ __all__ = ["MESH_FILE", "Files", "Loaded", "Loader", "load"]
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A policy when there is no error, and all diagnostics in the order in which they are shown."""
+    """A policy when there is no error, and all diagnostics in the order in which they are shown.
+
+    `partial` is what could be read, with errors or without: what else is wrong can be told by it, and nothing decided.
+    """
 
     policy: Policy | None
     diagnostics: tuple[Diagnostic, ...]
+    partial: Policy | None = None
 
     @property
     def errors(self) -> tuple[Diagnostic, ...]:
@@ -76,11 +80,13 @@ class Loader:
         diagnostics += [d for file in trees.values() for d in file.diagnostics]
         loaded = self._resolved(trees, _named(files), diagnostics)
         ordered = tuple(sorted(set(diagnostics), key=lambda d: d.order))
-        if loaded is None or any(d.severity is Severity.ERROR for d in ordered):
+        if loaded is None:
             return Loaded(None, ordered)
         mesh, rules, guarantees = loaded
-        version = version_of(mesh, rules, guarantees=guarantees)
-        return Loaded(Policy(mesh, rules, version, guarantees=guarantees), ordered)
+        if any(d.severity is Severity.ERROR for d in ordered):
+            return Loaded(None, ordered, Policy(mesh, rules, "", guarantees=guarantees))
+        policy = Policy(mesh, rules, version_of(mesh, rules, guarantees=guarantees), guarantees=guarantees)
+        return Loaded(policy, ordered, policy)
 
     def _file(self, path: str, content: bytes) -> _File:
         digest = sha256(content).digest()
@@ -168,9 +174,6 @@ def _digest(named: Files) -> bytes:
 def _by_itself(path: str, content: bytes | OSError) -> Iterator[Diagnostic]:
     """What is wrong with a file whatever is in it."""
     match role(path):
-        case Role.TEST:
-            help = "keep it outside policy/ for now"
-            yield Diagnostic(LATER, "policy tests are not in this version of Septum", whole(path), help=help)
         case Role.MISNAMED:
             yield Diagnostic(
                 IGNORED_FILE,
@@ -180,6 +183,8 @@ def _by_itself(path: str, content: bytes | OSError) -> Iterator[Diagnostic]:
             )
         case Role.FILE:
             pass  # read where a setting names it, and nobody's business otherwise
+        case Role.TEST | Role.PAGE:
+            pass  # tests say nothing of what is allowed; `cases_file` reads them
         case _ if isinstance(content, OSError):
             reason = content.strerror or str(content) or type(content).__name__
             yield Diagnostic(UNREADABLE, f"this cannot be read: {reason}", whole(path))

@@ -16,13 +16,14 @@ _BACKUPS = ("~", ".bak", ".orig", ".rej", ".swp", ".tmp")
 class Role(Enum):
     """What a file is.
 
-    FILE is what settings name by its path. MISNAMED files look like policy and would have no effect; OTHER files are
-    none of Septum's business.
+    A TEST holds policy tests, and a PAGE (Markdown) may; neither is part of the policy. FILE is what settings name by
+    its path. MISNAMED files look like policy and would have no effect; OTHER files are none of Septum's business.
     """
 
     MESH = auto()
     POLICY = auto()
     TEST = auto()
+    PAGE = auto()
     FILE = auto()
     MISNAMED = auto()
     OTHER = auto()
@@ -49,9 +50,11 @@ def _left_over(name: str) -> bool:
 
 
 def _below_policy(name: str) -> Role:
-    if name.endswith(("_test.yaml", "_test.yml")):
+    if name.endswith("_test.yaml"):
         return Role.TEST
     if name.endswith(".yaml"):
         return Role.POLICY
+    if name.endswith(".md"):
+        return Role.PAGE
     looks = name.lower()
     return Role.MISNAMED if ".yaml" in looks or ".yml" in looks else Role.OTHER

@@ -1,20 +1,23 @@
-"""JSON Schema (2020-12) of the two kinds of file, made from the shapes that the checker walks."""
+"""JSON Schema (2020-12) of the kinds of file, made from the shapes that the checker walks."""
 
 from __future__ import annotations
 
 from typing import Any, assert_never
 
-from septum.policy.shape import MESH, POLICY, Either, Flag, Keys, Many, Named, Number, Shape, Text, Value
+from septum.policy.shape import CASES, MESH, POLICY, Data, Either, Flag, Keys, Many, Named, Number, Shape, Text, Value
 
-KINDS = {"mesh": MESH, "policy": POLICY}
+KINDS: dict[str, Shape] = {"mesh": MESH, "policy": POLICY, "test": CASES}
 
 
 def schema(kind: str) -> dict[str, Any]:
-    """The schema of `mesh` (septum.yaml) or `policy` (policy/*.yaml). Raises KeyError for another kind."""
+    """The schema of `mesh` (septum.yaml), `policy` (policy/*.yaml) or `test` (policy/*_test.yaml).
+
+    Raises KeyError for another kind.
+    """
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"Septum {kind}"}
     body = _of(KINDS[kind])
-    if kind == "policy":
-        body["type"] = ["object", "null"]  # a file with nothing but comments allows nothing
+    if kind != "mesh":
+        body["type"] = [body["type"], "null"]  # a file with nothing but comments allows nothing, and tests nothing
     return head | body
 
 
@@ -27,6 +30,8 @@ def _of(shape: Shape) -> dict[str, Any]:
             return described | {"type": "boolean"}
         case Number(least=least, most=most):
             return described | {"type": "integer", "minimum": least, "maximum": most}
+        case Data():
+            return described | {"type": ["string", "integer", "boolean", "array", "object"]}
         case Value():
             return described | {"type": ["string", "integer", "boolean"]}
         case Named(of=of, required=required):

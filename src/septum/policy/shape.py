@@ -1,4 +1,4 @@
-"""The shape of the two kinds of file, as one declaration: the checker walks it, and the JSON Schema is made from it."""
+"""The shape of the kinds of file, as one declaration: the checker walks it, and the JSON Schema is made from it."""
 
 from __future__ import annotations
 
@@ -57,6 +57,13 @@ class Value:
 
 
 @dataclass(frozen=True, slots=True)
+class Data:
+    """Whatever a token can hold: a `Value`, or a list or a mapping of such."""
+
+    doc: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Many:
     """A list; with `or_one`, a single item may stand for a list of one. `empty` says why it may not be empty, if so."""
 
@@ -100,7 +107,7 @@ class Keys:
     noun: str = ""
 
 
-Shape = Text | Flag | Number | Value | Many | Named | Either | Keys
+Shape = Text | Flag | Number | Value | Data | Many | Named | Either | Keys
 
 _NAME = Pattern(
     "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", "a name", "lower-case letters, digits and inner dashes, at most 63 characters"
@@ -340,3 +347,54 @@ POLICY = Keys(
     doc="policy/*.yaml: what may happen",
     noun="a policy file",
 )
+
+_THE_TEST = "the test"
+_NO_REQUEST = "the list is empty, so the test asks for nothing"
+
+CASE = Keys(
+    {
+        "name": Text("what is tested, in words"),
+        "from": Many(
+            Text("a workload, or `segment:NAME` for each of its members"),
+            "who asks",
+            or_one=True,
+            empty=_NO_REQUEST,
+            of_what=_THE_TEST,
+        ),
+        "to": Many(
+            Text("a workload, a place outside, or `segment:NAME` for each of its members"),
+            "who is asked",
+            or_one=True,
+            empty=_NO_REQUEST,
+            of_what=_THE_TEST,
+        ),
+        "http": Many(
+            Text("METHOD PATH of one request", example="GET /orders/42"),
+            "requests to HTTP workloads",
+            or_one=True,
+            empty=_NO_REQUEST,
+            of_what=_THE_TEST,
+        ),
+        "grpc": Many(
+            Text("package.Service/Method", example="shop.payments.v1.Payments/Authorize"),
+            "calls of gRPC workloads",
+            or_one=True,
+            empty=_NO_REQUEST,
+            of_what=_THE_TEST,
+        ),
+        "connect": Flag("a TCP session; goes without saying where the target speaks TCP"),
+        "websocket": Flag("whether the request asks for a WebSocket"),
+        "claims": Named(
+            Data("a claim as the token has it"), "the claims of the end user's valid token", required=("iss",)
+        ),
+        "at": Text("when it is asked; the moment of the test run if left out", example=_A_TIME),
+        "expect": Text("what the policy should decide", choices=("allow", "deny")),
+        "by": Text("the rule that should allow it, by its name", example="customers-orders"),
+        "because": Text("why it should be so"),
+    },
+    required=("from", "to", "expect"),
+    doc="requests, and what the policy should decide about each of them",
+    noun="a test",
+)
+
+CASES = Many(CASE, "policy/*_test.yaml: what the policy should decide")
