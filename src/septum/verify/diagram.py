@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 from weakref import WeakValueDictionary
 
@@ -90,71 +91,60 @@ def follow(node: Ask, answer: Answer) -> Node:
 
 def both(one: Node, other: Node) -> Node:
     """The intersection."""
-    return _Combining(_both).of(one, other)
-
-
-def either(one: Node, other: Node) -> Node:
-    """The union."""
-    return _Combining(_either).of(one, other)
-
-
-def without(one: Node, other: Node) -> Node:
-    """The difference."""
-    return _Combining(_without).of(one, other)
-
-
-def _both(one: Node, other: Node) -> Node | None:
     if one is False or other is False:
         return False
     if one is True or one is other:
         return other
-    return one if other is True else None
+    return one if other is True else _both(one, other)
 
 
-def _either(one: Node, other: Node) -> Node | None:
+def either(one: Node, other: Node) -> Node:
+    """The union."""
     if one is True or other is True:
         return True
     if one is False or one is other:
         return other
-    return one if other is False else None
+    return one if other is False else _either(one, other)
 
 
-def _without(one: Node, other: Node) -> Node | None:
+def without(one: Node, other: Node) -> Node:
+    """The difference."""
     if one is False or other is True or one is other:
         return False
-    return one if other is False else None
+    return one if other is False else _without(one, other)
 
 
-class _Combining:
-    """One operation on two diagrams; what has been combined already is looked up."""
+# Policies repeat themselves, so what has been combined is looked up.
+_KEPT = 1 << 16
 
-    def __init__(self, settled: Callable[[Node, Node], Node | None]) -> None:
-        self._settled = settled
-        self._done: dict[tuple[Node, Node], Node] = {}
 
-    def of(self, one: Node, other: Node) -> Node:
-        """The combination, where `settled` does not know it at a glance."""
-        settled = self._settled(one, other)
-        if settled is not None:
-            return settled
-        key = (one, other)
-        done = self._done.get(key)
-        if done is None:
-            done = self._done[key] = self._asked(one, other)
-        return done
+@lru_cache(_KEPT)
+def _both(one: Node, other: Node) -> Node:
+    return _combined(both, one, other)
 
-    def _asked(self, one: Node, other: Node) -> Node:
-        asking = [node for node in (one, other) if isinstance(node, Ask)]
-        variable = min(node.variable for node in asking)
-        first = one if isinstance(one, Ask) and one.variable == variable else None
-        second = other if isinstance(other, Ask) and other.variable == variable else None
-        answers = {**(first.branches if first else {}), **(second.branches if second else {})}
-        branches = {
-            answer: self.of(follow(first, answer) if first else one, follow(second, answer) if second else other)
-            for answer in answers
-        }
-        otherwise = self.of(first.otherwise if first else one, second.otherwise if second else other)
-        return ask(variable, branches, otherwise)
+
+@lru_cache(_KEPT)
+def _either(one: Node, other: Node) -> Node:
+    return _combined(either, one, other)
+
+
+@lru_cache(_KEPT)
+def _without(one: Node, other: Node) -> Node:
+    return _combined(without, one, other)
+
+
+def _combined(how: Callable[[Node, Node], Node], one: Node, other: Node) -> Node:
+    """Both diagrams asked the first variable of the two, and then what follows combined."""
+    variable = min(node.variable for node in (one, other) if isinstance(node, Ask))
+    first = one if isinstance(one, Ask) and one.variable == variable else None
+    second = other if isinstance(other, Ask) and other.variable == variable else None
+    answers = {**(first.branches if first else {}), **(second.branches if second else {})}
+    branches = {
+        answer: how(follow(first, answer) if first else one, follow(second, answer) if second else other)
+        for answer in answers
+    }
+    otherwise = how(first.otherwise if first else one, second.otherwise if second else other)
+    return ask(variable, branches, otherwise)
 
 
 def _needed(variable: Variable, branches: Mapping[Answer, Node], otherwise: Node) -> dict[Answer, Node]:

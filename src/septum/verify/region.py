@@ -25,7 +25,7 @@ from septum.model.operation import (
 )
 from septum.model.policy import Rule
 from septum.model.window import Window
-from septum.policy.decide import DOT_WITH_PARAMETERS, is_health
+from septum.policy.decide import DOT_WITH_PARAMETERS
 from septum.verify import diagram
 from septum.verify.diagram import (
     END,
@@ -153,18 +153,22 @@ def _of_methods(methods: Iterable[str], target: Target, paths: Iterable[Node]) -
 
 def _paths(pattern: PathPattern, target: Target, leaf: Node) -> Node:
     """The paths of a pattern. A health path is among them only where it is spelled out."""
-    literal = pattern.literal
-    if target.health is None or (literal is not None and is_health(target, literal)):
-        return _matching(pattern, target.ignore_case, leaf)
-    return diagram.without(_matching(pattern, target.ignore_case, leaf), _spelled(target.health, target.ignore_case))
+    health = target.health
+    if health is not None and (
+        pattern.literal is not None or not pattern.matches(health, ignore_case=target.ignore_case)
+    ):
+        health = None  # it is spelled out, or the pattern is nowhere near it
+    return _matching(pattern, target.ignore_case, health, leaf)
 
 
-@lru_cache(4096)
-def _spelled(path: str, ignore_case: bool) -> Node:
-    return _matching(PathPattern(path, tuple(path[1:].split("/"))), ignore_case, True)
-
-
-def _matching(pattern: PathPattern, ignore_case: bool, leaf: Node) -> Node:
+@lru_cache(16384)
+def _matching(pattern: PathPattern, ignore_case: bool, but: str | None, leaf: Node) -> Node:
+    """The paths that a pattern matches, but for one."""
+    if but is not None:
+        excluded = PathPattern(but, tuple(but[1:].split("/")))
+        return diagram.without(
+            _matching(pattern, ignore_case, None, leaf), _matching(excluded, ignore_case, None, True)
+        )
     count = len(pattern.segments)
     node = leaf if pattern.tail else ask(diagram.segment(count), {END: leaf}, False)
     for index in reversed(range(count)):
