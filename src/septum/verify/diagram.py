@@ -185,7 +185,7 @@ def _unspelled(variable: Variable, branches: Mapping[Answer, Node], otherwise: N
         return branches[moments[began - 1]] if began else otherwise
     if variable[0] == 2 and isinstance(answer, str):
         return branches.get(Folded(answer.lower()), otherwise)
-    if variable[0] == 3 and answer[0] == "text" and answer is not TEXT and TEXT in branches:
+    if TEXT in branches and answer[0] == "text" and answer is not TEXT:
         return _by_words(branches[TEXT], variable[1], answer[1])
     return otherwise
 
