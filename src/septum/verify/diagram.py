@@ -60,10 +60,12 @@ def spoken(name: str, word: str) -> Variable:
 class Ask:
     """A node: see above. Made by `ask` alone, so that equal ones are identical."""
 
-    __slots__ = ("__weakref__", "branches", "otherwise", "variable")
+    __slots__ = ("__weakref__", "branches", "otherwise", "plain", "variable")
 
     def __init__(self, variable: Variable, branches: Mapping[Answer, Node], otherwise: Node) -> None:
         self.variable, self.branches, self.otherwise = variable, branches, otherwise
+        # Whether an answer that is not spelled out always leads to `otherwise`.
+        self.plain = not (variable is TIME or TEXT in branches or any(isinstance(key, Folded) for key in branches))
 
 
 Node: TypeAlias = Ask | bool
@@ -86,7 +88,9 @@ def ask(variable: Variable, branches: Mapping[Answer, Node], otherwise: Node) ->
 def follow(node: Ask, answer: Answer) -> Node:
     """Where an answer leads."""
     found = node.branches.get(answer)
-    return _unspelled(node.variable, node.branches, node.otherwise, answer) if found is None else found
+    if found is not None:
+        return found
+    return node.otherwise if node.plain else _unspelled(node.variable, node.branches, node.otherwise, answer)
 
 
 def both(one: Node, other: Node) -> Node:

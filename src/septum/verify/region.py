@@ -80,9 +80,18 @@ class Region:
     def contains(self, operation: Operation, claims: Claims, time: float) -> bool:
         """Whether a request is in the set. `time` is in seconds since 1970."""
         kind, path = _asked_of(operation)
+        return self.holds(kind, path, claims, time)
+
+    def holds(self, kind: Answer, path: str, claims: Claims, time: float) -> bool:
+        """`contains` for who asks it a million times: `kind` is (method, websocket), or CONNECT."""
         parts, node = path[1:].split("/"), self.node
         while isinstance(node, Ask):
-            node = follow(node, _answer(node.variable, kind, path, parts, claims, time))
+            variable = node.variable
+            if variable[0] == 2:
+                answer = parts[variable[1]] if variable[1] < len(parts) else END
+            else:
+                answer = kind if variable is KIND else _answer(variable, path, claims, time)
+            node = follow(node, answer)
         return node
 
 
@@ -234,19 +243,11 @@ def _asked_of(operation: Operation) -> tuple[Answer, str]:
             assert_never(operation)
 
 
-def _answer(variable: Variable, kind: Answer, path: str, parts: list[str], claims: Claims, time: float) -> Answer:
-    """What a request answers to a variable."""
-    match variable[0]:
-        case 0:
-            return kind
-        case 1:
-            return ("without",) if ";" not in path else WITH_DOTS if DOT_WITH_PARAMETERS.search(path) else WITH
-        case 2:
-            return parts[variable[1]] if variable[1] < len(parts) else END
-        case 3:
-            return _of_claim(variable, claims)
-        case _:
-            return time
+def _answer(variable: Variable, path: str, claims: Claims, time: float) -> Answer:
+    """What a request answers to a variable other than its kind and its segments."""
+    if variable is PARAMETERS:
+        return ("without",) if ";" not in path else WITH_DOTS if DOT_WITH_PARAMETERS.search(path) else WITH
+    return time if variable is TIME else _of_claim(variable, claims)
 
 
 def _of_claim(variable: Variable, claims: Claims) -> Answer:
