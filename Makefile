@@ -2,15 +2,19 @@
 BIN  := .venv/bin
 ARGS ?=
 ONCE ?=
+MINUTES ?= 10
+SEED ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types imports fmt bench venv pins clean
+.PHONY: help demo test check format lint types imports fmt bench soak mutants venv pins clean
 
 help:
 	@echo "make demo    the example shop behind Septum, with a live view (ONCE=1: run through once and end)"
 	@echo "make test    the whole test suite, against a real Envoy (ARGS='-k name' to choose)"
 	@echo "make check   format, lint, types, import contracts"
 	@echo "make bench   the benchmarks (ARGS=name to choose)"
+	@echo "make soak    decide, the set algebra, z3 and Envoy, compared for a while (MINUTES=10, SEED=1 to begin there)"
+	@echo "make mutants put known faults in, one at a time, and see which test finds each (ARGS=name to choose)"
 	@echo "make fmt     format the code and mend what the linter can"
 	@echo "make venv    only the set-up: .venv with everything in it"
 	@echo "make pins    renew requirements*.txt from requirements*.in"
@@ -51,6 +55,12 @@ fmt: .venv/.dev
 
 bench: .venv/.dev
 	$(BIN)/python -m bench $(ARGS)
+
+soak: .venv/.dev
+	$(BIN)/python tools/soak.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
+mutants: .venv/.dev
+	$(BIN)/python tools/mutants.py $(ARGS)
 
 pins:
 	@sh tools/pins.sh

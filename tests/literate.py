@@ -2,8 +2,10 @@
 
 A `##` heading begins a case. A fenced block whose info string is `yaml FILE` (or `json FILE`, `pem FILE`) is a file of
 the mesh; those before the first heading belong to every case of the page, unless the case has the file itself. A block
-`text quarantined` holds names. What is expected is a table of requests (from, to, operation, claims, decision, rule,
-reason; each column by its head, and claims as JSON) or a block `text findings`, with the output of `septum check`.
+`text quarantined` holds names, and one `text now` the moment from which guarantees are to hold. What is expected is a
+table of requests (from, to, operation, claims, time, decision, rule, reason; each column by its head, and claims as
+JSON), or a block `text findings` with the output of `septum check`, or a block `text lint` with that of `septum lint`,
+and then one `yaml fixed policy/rules.yaml` with what `septum lint --fix` makes of that file, if it changes.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ _BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(r"^## (.+)$", re.MULTILINE)
 _ROW = re.compile(r"^\|(.+)\|$", re.MULTILINE)
 _FIELDS = {"from": "caller", "to": "target"}
+# The moment of a case that names none.
+NOW = "2026-11-24T17:04:00Z"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,7 @@ class Asked:
     rule: str = ""
     reason: str = ""
     claims: str = ""
+    time: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,9 @@ class Case:
     asked: tuple[Asked, ...]
     findings: str | None
     quarantined: frozenset[str] = frozenset()
+    now: str = NOW
+    lint: str | None = None
+    fixed: str | None = None
 
     def __str__(self) -> str:
         return f"{self.page}: {self.title}"
@@ -55,12 +63,16 @@ def cases() -> Iterator[Case]:
         for title, body in zip(sections[::2], sections[1::2], strict=True):
             shut = frozenset((_block(body, "text quarantined") or "").split())
             findings = _block(body, "text findings")
-            yield Case(page.stem, title, shared | _files(body), tuple(_asked(body)), findings, shut)
+            now = (_block(body, "text now") or NOW).strip()
+            lint, fixed = _block(body, "text lint"), _block(body, "yaml fixed policy/rules.yaml")
+            files, asked = shared | _files(body), tuple(_asked(body))
+            yield Case(page.stem, title, files, asked, findings, shut, now, lint, fixed)
 
 
 def _files(text: str) -> dict[str, bytes]:
     kinds = ("yaml ", "json ", "pem ")
-    return {info.split()[1]: body.encode() for info, body in _BLOCK.findall(text) if info.startswith(kinds)}
+    blocks = [(info.split(), body) for info, body in _BLOCK.findall(text) if info.startswith(kinds)]
+    return {words[1]: body.encode() for words, body in blocks if words[1] != "fixed"}
 
 
 def _block(text: str, wanted: str) -> str | None:

@@ -1,18 +1,21 @@
 """The meaning of the policy language a second time, for z3: what docs/policy.md says, as formulas.
 
-This knows nothing of `decide` and of the set algebra, so that all three can be held to each other. A `Question` is about
-the requests to one target: its variables are a request, each rule is a formula over them, and a difference between two
-sets of rules is a formula that z3 satisfies, with a request to show, or shows to be unsatisfiable.
+This knows nothing of `decide` and of the set algebra, so that all three can be held to each other. A `Question` is
+about the requests to one target: its variables are a request, each rule is a formula over them, and a difference
+between two sets of rules is a formula that z3 satisfies, with a request to show, or shows to be unsatisfiable.
 
-Paths are sequences of texts, as long as any pattern that is asked about and two segments longer: a longer path tells no
-two patterns apart that this one does not.
+Paths are sequences of words, as long as any pattern that is asked about and two segments longer. The words are those
+of the patterns, in several cases and with parameters, and some that no pattern has: no longer path and no other word
+tells two patterns apart that these do not. Claims are of z3's own kinds, with its theory of strings.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache, cached_property
 from typing import Any
 
 import z3
@@ -29,12 +32,12 @@ from septum.model.operation import (
     Operation,
     RefusedOperation,
 )
-from septum.model.policy import Rule
+from septum.model.policy import Policy, Rule
 
 # Methods that no rule can allow; one stands for all of them.
 _OTHER_METHOD = "TRACE"
-# Of what a free segment is made: RFC 3986 `pchar` without escapes. The escapes of literals are added to it.
-_SEGMENT_CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~!$&'()+,=:@;-"
+# Segments that no pattern spells out: a word, one with parameters, and dots that servers of one family resolve.
+_FRESH = ("any-other-word", "any-other-word;v=1", ".;v=1", "..;v=1")
 _MISSING, _TEXT, _NUMBER, _TRUTH, _LIST, _ELSE = range(6)
 # Milliseconds; z3 answers in a few.
 _PATIENCE = 60_000
@@ -42,6 +45,39 @@ _PATIENCE = 60_000
 
 class Undecided(AssertionError):
     """z3 gave up, so that nothing is shown."""
+
+
+class Meaning:
+    """What a policy says about some requests."""
+
+    def __init__(self, policy: Policy, requests: Iterable[Request]) -> None:
+        self._policy = policy
+        asked: dict[str, list[Request]] = {}
+        for request in requests:
+            asked.setdefault(request.target, []).append(request)
+        self._asked = asked
+        self._questions: dict[str, Question] = {}
+        self._formulas: dict[tuple[str, str], Any] = {}
+
+    def allows(self, request: Request) -> bool:
+        """Whether one of the requests is allowed: by a rule that names both, of whom none is quarantined."""
+        mesh, pair = self._policy.mesh, (request.caller, request.target)
+        strange = request.target not in mesh.targets or request.caller not in mesh.workloads
+        if strange or not self._policy.quarantined.isdisjoint(pair):
+            return False
+        if request.target not in self._questions:
+            rules = [rule for rule in self._policy.rules if request.target in rule.targets]
+            target = mesh.targets[request.target]
+            self._questions[request.target] = Question(target, rules, self._asked[request.target])
+        question = self._questions[request.target]
+        if pair not in self._formulas:
+            self._formulas[pair] = question.allowed(naming(self._policy, *pair))
+        return not isinstance(request.operation, RefusedOperation) and question.holds(self._formulas[pair], request)
+
+
+def naming(policy: Policy, caller: str, target: str) -> list[Rule]:
+    """The rules that name both."""
+    return [rule for rule in policy.rules if caller in rule.callers and target in rule.targets]
 
 
 @dataclass(frozen=True)
@@ -58,18 +94,23 @@ class _Claim:
 class Question:
     """The requests to one target, by a caller that all of the rules name."""
 
-    def __init__(self, target: Target, rules: Iterable[Rule], *, segments: int = 0) -> None:
-        """`rules` are all that will be asked about; `segments` is how many a path has that will be looked up."""
+    def __init__(self, target: Target, rules: Iterable[Rule], requests: Iterable[Request] = ()) -> None:
+        """`rules` are all that will be asked about, and `requests` all that will be looked up."""
         rules = tuple(rules)
+        seen = [_seen(request.operation) for request in requests]
         patterns = [pattern for rule in rules for pattern in rule.operations or ()]
-        self._target = target
-        self.longest = max([segments, 1, *(len(pattern.path.segments) for pattern in patterns)]) + 2
-        self._connect, self._websocket = z3.Bool("connect"), z3.Bool("websocket")
-        self._method, self._length = z3.String("method"), z3.Int("length")
-        self._path = [z3.String(f"segment{at}") for at in range(self.longest)]
+        written = [pattern.path.segments for pattern in patterns] + [_health(target)]
+        self.target = target
+        self._longest = max(len(path) for path in (*written, *(path for _, path, _ in seen))) + 2
+        literals = {segment for path in written for segment in path if segment}
+        self._words = sorted({"", *_forms(literals), *_FRESH, *(word for _, path, _ in seen for word in path)})
+        self._methods = sorted({*METHODS, _OTHER_METHOD, *(method for method, _, _ in seen)})
+        self._connect, self.websocket = z3.Bool("connect"), z3.Bool("websocket")
+        # Places in `_methods` and `_words`.
+        self._method, self._length = z3.Int("method"), z3.Int("length")
+        self._path = [z3.Int(f"segment {at}") for at in range(self._longest)]
         self._known, self._time = z3.Bool("time is known"), z3.Real("time")
         self._claims = _claims(rules)
-        self._literals = {s for pattern in patterns for s in pattern.path.segments if s is not None}
 
     # --- what is asked
 
@@ -100,25 +141,20 @@ class Question:
     # --- the language
 
     def exists(self) -> Any:
-        """What every request is: a session, or a method and a normalised path; claims of one kind each."""
-        first = self._path[: self.longest - 1]
-        inner = [z3.Implies(self._length > at + 1, segment != "") for at, segment in enumerate(first)]
-        only_slashes = z3.And(self._length == 2, self._path[0] == "", self._path[1] == "")
-        free = z3.Star(z3.Union(*[z3.Re(character) for character in _SEGMENT_CHARACTERS]))
-        word = z3.Union(free, *[z3.Re(form) for s in sorted(self._literals) for form in {s, s.lower()} if "%" in s])
-        shaped = [z3.And(z3.InRe(segment, word), segment != ".", segment != "..") for segment in self._path]
-        methods = [self._method == method for method in (*METHODS, _OTHER_METHOD)]
-        kinds = [z3.And(claim.kind >= _MISSING, claim.kind <= _ELSE) for claim in self._claims.values()]
-        speaks_tcp = self._target.protocol is Protocol.TCP
+        """What every request is: a session, or a method and a normalised path; claims of one kind each; a time."""
+        inner = [z3.Implies(self._length > at + 1, z3.Not(self._is(at, ""))) for at in range(self._longest)]
+        only_slashes = z3.And(self._length == 2, self._is(0, ""), self._is(1, ""))
+        kinds = [_among(claim.kind, _ELSE + 1) for claim in self._claims.values()]
         return z3.And(
-            self._connect == speaks_tcp,
-            z3.Implies(self._connect, z3.Not(self._websocket)),
+            self._connect == (self.target.protocol is Protocol.TCP),
+            z3.Implies(self._connect, z3.Not(self.websocket)),
             self._length >= 1,
-            self._length <= self.longest,
+            self._length <= self._longest,
             z3.Or(z3.And(*inner), only_slashes),
-            *shaped,
-            z3.Or(*methods),
+            *[_among(seen, len(self._words)) for seen in self._path],
+            _among(self._method, len(self._methods)),
             *kinds,
+            self._known,
         )
 
     def allowed(self, rules: Iterable[Rule]) -> Any:
@@ -140,38 +176,52 @@ class Question:
     def _operations(self, patterns: Sequence[HttpPattern] | None) -> Any:
         if patterns is None:
             return self._connect
+        return z3.And(self._readable, _any(self._pattern(pattern) for pattern in patterns))
+
+    @cached_property
+    def _readable(self) -> Any:
         readable = [z3.Not(self._connect)]
-        if not self._target.path_parameters:
-            readable.append(z3.Not(self._somewhere(lambda segment: z3.Contains(segment, ";"))))
-        for dots in (".;", "..;"):
-            readable.append(z3.Not(self._somewhere(lambda segment, dots=dots: z3.PrefixOf(dots, segment))))
-        if not self._target.websocket:
-            readable.append(z3.Not(self._websocket))
-        return z3.And(*readable, _any(self._pattern(pattern) for pattern in patterns))
+        if not self.target.path_parameters:
+            readable.append(z3.Not(self._somewhere(lambda word: ";" in word)))
+        readable.append(z3.Not(self._somewhere(lambda word: word.startswith((".;", "..;")))))
+        if not self.target.websocket:
+            readable.append(z3.Not(self.websocket))
+        return z3.And(*readable)
 
     def _pattern(self, pattern: HttpPattern) -> Any:
-        method = _any(self._method == method for method in pattern.methods)
-        opened = z3.And(method, self._covered(pattern.path.segments, tail=pattern.path.tail))
-        if self._target.health is None:
+        opened = z3.And(self._by(pattern.methods), self._covered(pattern.path.segments, pattern.path.tail))
+        if self.target.health is None:
             return opened
-        health = self._covered(tuple(self._target.health[1:].split("/")), tail=False)
         # A pattern that is a literal opens one path: where that is the health path, it is spelled out.
         spelled_out = not pattern.path.tail and None not in pattern.path.segments
-        return opened if spelled_out else z3.And(opened, z3.Not(health))
+        return opened if spelled_out else z3.And(opened, z3.Not(self._covered(_health(self.target), False)))
 
-    def _covered(self, segments: Sequence[str | None], *, tail: bool) -> Any:
+    # Formulas are values, and building them is what takes time.
+
+    @cache  # noqa: B019 - a question lives for one test
+    def _by(self, methods: tuple[str, ...]) -> Any:
+        return _any(self._method == self._methods.index(method) for method in methods)
+
+    @cache  # noqa: B019
+    def _covered(self, segments: tuple[str | None, ...], tail: bool) -> Any:
         length = self._length >= len(segments) if tail else self._length == len(segments)
-        pairs = zip(segments, self._path, strict=False)
-        return z3.And(length, *[seen != "" if s is None else self._word(seen, s) for s, seen in pairs])
+        each = [z3.Not(self._is(at, "")) if word is None else self._is(at, word) for at, word in enumerate(segments)]
+        return z3.And(length, *each)
 
-    def _word(self, seen: Any, written: str) -> Any:
-        if not self._target.ignore_case or written.lower() == written.upper():
-            return seen == written
-        forms = [_union(sorted({character.lower(), character.upper()})) for character in written]
-        return z3.InRe(seen, z3.Concat(*forms) if len(forms) > 1 else forms[0])
+    @cache  # noqa: B019
+    def _is(self, at: int, written: str) -> Any:
+        """A segment is the word that is written, in whatever case where the target ignores it."""
 
-    def _somewhere(self, has: Any) -> Any:
-        return z3.Or(*[z3.And(self._length > at, has(segment)) for at, segment in enumerate(self._path)])
+        def alike(word: str) -> bool:
+            return word == written or (self.target.ignore_case and word.casefold() == written.casefold())
+
+        return self._one_of(at, alike)
+
+    def _one_of(self, at: int, fits: Callable[[str], bool]) -> Any:
+        return _any(self._path[at] == place for place, word in enumerate(self._words) if fits(word))
+
+    def _somewhere(self, fits: Callable[[str], bool]) -> Any:
+        return _any(z3.And(self._length > at, self._one_of(at, fits)) for at in range(self._longest))
 
     def _test(self, claim: _Claim, test: Test) -> Any:
         match test:
@@ -184,19 +234,21 @@ class Question:
             case Scope(word):
                 return z3.And(claim.kind == _TEXT, _any(_places(claim.text, word)))
 
+    def at(self, moment: int) -> Any:
+        """It is asked at this moment."""
+        return self._time == moment
+
     # --- one request
 
     def _values(self, request: Request) -> list[tuple[Any, Any]]:
         """The variables, each with what it is in a request."""
         method, path, websocket = _seen(request.operation)
-        segments = path[1:].split("/") if path else [""]
-        assert len(segments) <= self.longest, f"ask for at least {len(segments)} segments"
-        padded = [*segments, *[""] * (self.longest - len(segments))]
+        padded = [*path, *[""] * (self._longest - len(path))]
         values = [(self._connect, z3.BoolVal(isinstance(request.operation, ConnectOperation)))]
-        values += [(self._websocket, z3.BoolVal(websocket)), (self._method, z3.StringVal(method))]
-        values += [(self._length, z3.IntVal(len(segments)))]
-        values += [(name, z3.StringVal(segment)) for name, segment in zip(self._path, padded, strict=True)]
-        values += [(self._known, z3.BoolVal(request.time is not None)), (self._time, z3.RealVal(str(request.time or 0)))]
+        values += [(self.websocket, z3.BoolVal(websocket)), (self._method, z3.IntVal(self._methods.index(method)))]
+        values += [(self._length, z3.IntVal(len(path)))]
+        values += [(at, z3.IntVal(self._words.index(word))) for at, word in zip(self._path, padded, strict=True)]
+        values += [(self._known, z3.BoolVal(request.time is not None)), (self._time, _real(request.time or 0))]
         for name, claim in self._claims.items():
             values += _claim_values(claim, request.claims, name)
         return values
@@ -207,13 +259,13 @@ class Question:
 
         operation: Operation = ConnectOperation()
         if not z3.is_true(value(self._connect)):
-            segments = [value(segment).as_string() for segment in self._path[: value(self._length).as_long()]]
-            path = "/" + "/".join(segments)
-            operation = HttpOperation(value(self._method).as_string(), path, z3.is_true(value(self._websocket)))
+            length = value(self._length).as_long()
+            path = "/" + "/".join(self._words[value(seen).as_long()] for seen in self._path[:length])
+            method = self._methods[value(self._method).as_long()]
+            operation = HttpOperation(method, path, z3.is_true(value(self.websocket)))
         found = {name: _claim_shown(claim, value) for name, claim in self._claims.items()}
         claims = {name: shown[0] for name, shown in found.items() if shown}
-        time = float(value(self._time).as_fraction()) if z3.is_true(value(self._known)) else None
-        return Request(caller, self._target.name, operation, claims, time)
+        return Request(caller, self.target.name, operation, claims, float(value(self._time).as_fraction()))
 
 
 def _claims(rules: Iterable[Rule]) -> dict[str, _Claim]:
@@ -260,7 +312,7 @@ def _claim_values(claim: _Claim, claims: Claims, name: str) -> list[tuple[Any, A
     return [
         (claim.kind, z3.IntVal(kind)),
         (claim.text, z3.StringVal(seen if isinstance(seen, str) else "")),
-        (claim.number, z3.RealVal(str(seen) if kind == _NUMBER else "0")),
+        (claim.number, _real(seen) if kind == _NUMBER else _real(0)),
         (claim.truth, z3.BoolVal(seen is True)),
         *[(held, z3.BoolVal(any(_equal(value, one) for one in members))) for value, held in claim.holds.values()],
     ]
@@ -294,21 +346,34 @@ def _claim_shown(claim: _Claim, value: Any) -> tuple[object] | None:
             return ({},)
 
 
-def _seen(operation: Operation) -> tuple[str, str, bool]:
-    """Method, path and whether it is a WebSocket; a gRPC call is the POST that it is on the wire."""
+def _seen(operation: Operation) -> tuple[str, tuple[str, ...], bool]:
+    """Method, path segments and whether it is a WebSocket; a gRPC call is the POST that it is on the wire."""
     match operation:
         case HttpOperation(method, path, websocket):
-            return method, path, websocket
+            return method, tuple(path[1:].split("/")), websocket
         case GrpcOperation(service, name):
-            return "POST", f"/{service}/{name}", False
+            return "POST", (service, name), False
         case _:
-            return "", "", False
+            return _OTHER_METHOD, ("",), False
+
+
+def _health(target: Target) -> tuple[str, ...]:
+    return tuple(target.health[1:].split("/")) if target.health is not None else ("",)
+
+
+def _real(number: Any) -> Any:
+    return z3.RealVal(str(Fraction(number)))
+
+
+def _forms(literals: Iterable[str]) -> Iterable[str]:
+    """Words as they are written, in another case, and with parameters."""
+    for word in literals:
+        yield from (word, word.lower(), word.upper(), word.swapcase(), f"{word};v=1")
+
+
+def _among(place: Any, many: int) -> Any:
+    return z3.And(place >= 0, place < many)
 
 
 def _any(formulas: Iterable[Any]) -> Any:
     return z3.Or(*formulas)
-
-
-def _union(characters: Sequence[str]) -> Any:
-    found = [z3.Re(character) for character in characters]
-    return z3.Union(*found) if len(found) > 1 else found[0]

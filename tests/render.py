@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import yaml
@@ -9,6 +10,7 @@ import yaml
 from septum.model.claims import AnyOf, Contains, Equals, Scope, Test
 from septum.model.mesh import External, Issuer, Mesh, Protocol, Timeouts, Workload
 from septum.model.policy import Policy, Rule
+from septum.model.window import Window, time_text
 
 
 def render(policy: Policy, *, flow: bool | None = False) -> dict[str, bytes]:
@@ -113,7 +115,12 @@ def rule_value(mesh: Mesh, rule: Rule) -> dict[str, Any]:
         value[str(protocol)] = [pattern.text for pattern in rule.operations]
     if rule.when is not None:
         value["when"] = {"claims": {name: _test(test) for name, test in rule.when.claims}}
+    value |= {name: time_text(time) for name, time in _window(rule.window) if time is not None}
     return value | ({"because": rule.because} if rule.because else {})
+
+
+def _window(window: Window | None) -> Iterable[tuple[str, int | None]]:
+    return () if window is None else (("from_time", window.from_time), ("until", window.until))
 
 
 def _test(test: Test) -> Any:

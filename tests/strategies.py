@@ -2,7 +2,7 @@
 
 What is drawn is valid: a policy has the version, the order and the rule ids that loading its rendering gives it.
 `meshes` are of one node and nothing else; in `wide_meshes` there may be nodes, issuers and places outside, and then
-policies over them have rules to places outside and rules with `when`, and requests carry claims.
+policies over them have rules to places outside, rules with `when` and grants, and requests carry claims and a time.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from septum.model.operation import (
     RefusedOperation,
 )
 from septum.model.policy import Policy, Rule
+from septum.model.window import Window
 from septum.policy.digest import version_of
 
 _WORKLOADS = ("storefront", "orders", "payments", "ledger", "catalog", "reports")
@@ -68,6 +69,8 @@ _PLACES = (
     External("bank", "bank.test", 443, Protocol.TCP, sni=True),
     External("clock", "2001:db8::1", 123, Protocol.TCP, mode=Mode.OBSERVE),
 )
+# Moments at which windows begin and end: long ago, one after the other, and long from now.
+MOMENTS = (1_000_000_000, 1_000_000_001, 1_100_000_000, 4_000_000_000, 4_100_000_000)
 _VALUES = ("support", "admin", "1", "true", 'say "hi"', 1, 0, -7, True, False)
 _CLAIMS = ("groups", "https://shop.test/role", "scope", "level")
 
@@ -210,7 +213,35 @@ def _rules(draw: st.DrawFn, mesh: Mesh, name: str) -> Rule:
         callers_text=callers_text,
         targets_text=targets_text,
         when=draw(whens(mesh)) if mesh.issuers and protocol is not Protocol.TCP else None,
+        window=draw(windows()) if is_wide(mesh) else None,
     )
+
+
+def is_wide(mesh: Mesh) -> bool:
+    """Whether a mesh has what only those of `wide_meshes` have."""
+    return bool(mesh.nodes or mesh.issuers) or mesh.external is not None
+
+
+def windows() -> st.SearchStrategy[Window | None]:
+    """None, mostly, and windows with either end or both."""
+    begins, ends = st.sampled_from((None, *MOMENTS[:-1])), st.sampled_from((None, *MOMENTS[1:]))
+    drawn = st.builds(Window, begins, ends).filter(lambda window: window != Window() and not _backwards(window))
+    return st.one_of(st.none(), st.none(), drawn)
+
+
+def _backwards(window: Window) -> bool:
+    return window.from_time is not None and window.until is not None and window.until <= window.from_time
+
+
+def times(policy: Policy, window: Window | None = None) -> st.SearchStrategy[float | None]:
+    """When a request is asked: at the edges of a window, or of any, or nobody knows when."""
+    if not any(rule.window for rule in policy.rules):
+        return st.none()
+    edges = (*MOMENTS, 1_790_000_000)
+    if window is not None:
+        edges = tuple(edge for edge in (window.from_time, window.until) if edge is not None) * 4 + edges
+    near = st.builds(float.__add__, st.sampled_from(edges).map(float), st.sampled_from((0.0, -1e-6, 0.999999)))
+    return st.one_of(st.none(), near, near, near)
 
 
 @st.composite
@@ -294,10 +325,10 @@ def requests(draw: st.DrawFn, policy: Policy) -> Request:
         rule = draw(st.sampled_from(policy.rules))
         callers, targets = [*rule.callers, *names[:1]], [*rule.targets, *names[:1]]
         operation = draw(st.one_of(_near(rule), operations()))
-        claims = draw(tokens(policy.mesh, rule.when))
-        return Request(draw(st.sampled_from(callers)), draw(st.sampled_from(targets)), operation, claims)
-    claims = draw(tokens(policy.mesh))
-    return Request(draw(st.sampled_from(names)), draw(st.sampled_from(names)), draw(operations()), claims)
+        claims, time = draw(tokens(policy.mesh, rule.when)), draw(times(policy, rule.window))
+        return Request(draw(st.sampled_from(callers)), draw(st.sampled_from(targets)), operation, claims, time)
+    claims, time = draw(tokens(policy.mesh)), draw(times(policy))
+    return Request(draw(st.sampled_from(names)), draw(st.sampled_from(names)), draw(operations()), claims, time)
 
 
 @st.composite
@@ -305,15 +336,21 @@ def probes(draw: st.DrawFn, policy: Policy) -> list[Request]:
     """Requests from every workload to every target: of each rule about the target one that it allows, and another."""
     found = []
     for name, target in policy.mesh.targets.items():
-        asked = [(draw(_near(rule)), draw(tokens(policy.mesh, rule.when))) for rule in policy.rules_to[name]]
+        asked = [draw(_asked(policy, rule)) for rule in policy.rules_to[name]]
         if target.websocket:
             opened = [
-                (replace(what, websocket=True), claims) for what, claims in asked if isinstance(what, HttpOperation)
+                (replace(what, websocket=True), *more) for what, *more in asked if isinstance(what, HttpOperation)
             ]
             asked += opened
-        asked.append((draw(operations()), draw(tokens(policy.mesh))))
+        asked.append((draw(operations()), draw(tokens(policy.mesh)), draw(times(policy))))
         found += [Request(caller, name, *what) for caller in policy.mesh.workloads for what in asked]
     return found
+
+
+@st.composite
+def _asked(draw: st.DrawFn, policy: Policy, rule: Rule) -> tuple[Operation, Claims, float | None]:
+    """What a rule opens, mostly to claims and at a time for which it does."""
+    return draw(_near(rule)), draw(tokens(policy.mesh, rule.when)), draw(times(policy, rule.window))
 
 
 def operations() -> st.SearchStrategy[Operation]:
@@ -397,6 +434,8 @@ def _changed_rule(draw: st.DrawFn, rule: Rule, mesh: Mesh) -> list[Rule]:
         others += [_changed_operations(rule, rule.operations)] * 3
         if mesh.issuers:
             others += [whens(mesh).map(lambda when: [replace(rule, when=when)])] * 3
+    if is_wide(mesh):
+        others += [windows().map(lambda window: [replace(rule, window=window)])] * 3
     return draw(st.one_of(others))
 
 

@@ -5,7 +5,9 @@ Only what the compiler emits is understood; anything else raises. The square che
 
 from __future__ import annotations
 
+import operator
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -13,6 +15,7 @@ from envoy.config.rbac.v3.rbac_pb2 import RBAC as RbacPolicy
 from envoy.config.rbac.v3.rbac_pb2 import Action
 from envoy.config.route.v3.route_pb2 import RouteConfiguration
 from envoy.extensions.filters.http.rbac.v3.rbac_pb2 import RBACPerRoute
+from xds.type.matcher.v3.cel_pb2 import CelMatcher
 
 from septum.envoy import names
 
@@ -60,6 +63,10 @@ def _holds(predicate: Any, inputs: Inputs) -> bool:
     value = inputs.get(single.input.name)
     if value is None:
         return False
+    if single.HasField("custom_match"):
+        window = CelMatcher()
+        assert single.custom_match.typed_config.Unpack(window), single
+        return bool(_computed(window.expr_match.cel_expr_parsed.expr, float(value)))
     matcher = single.value_match
     match matcher.WhichOneof("match_pattern"):
         case "safe_regex":
@@ -70,6 +77,31 @@ def _holds(predicate: Any, inputs: Inputs) -> bool:
             return value.startswith(matcher.prefix)
         case kind:
             raise AssertionError(kind)
+
+
+def _computed(expression: Any, time: float) -> float:
+    """What an expression in CEL amounts to for a request that starts at a time."""
+    match expression.WhichOneof("expr_kind"):
+        case "const_expr":
+            assert expression.const_expr.WhichOneof("constant_kind") == "int64_value", expression
+            return int(expression.const_expr.int64_value)
+        case "select_expr":
+            select = expression.select_expr
+            assert (select.operand.ident_expr.name, select.field) == ("request", "time"), expression
+            return time
+        case "call_expr":
+            function = expression.call_expr.function
+            return _FUNCTIONS[function](*(_computed(argument, time) for argument in expression.call_expr.args))
+        case kind:
+            raise AssertionError(kind)
+
+
+_FUNCTIONS: dict[str, Callable[..., float]] = {
+    "int": int,
+    "_>=_": operator.ge,
+    "_<_": operator.lt,
+    "_&&_": operator.and_,
+}
 
 
 @lru_cache(maxsize=64)

@@ -14,6 +14,7 @@ from certificates import Ca, Leaf, trust
 from proxy import Proxy, free_port, wait_for
 
 from septum.envoy.reach import Survey
+from septum.envoy.shadow import Candidate
 from septum.model.mesh import Address, Mesh, Node, Protocol, Segment, Workload
 from septum.model.policy import Policy
 from septum.model.snapshot import Resource
@@ -62,8 +63,10 @@ class Nodes:
         named = {workload.name: workload for workload in workloads}
         return Mesh("lab", DOMAIN, segments, named, frozenset(enforced), nodes=self.inbound)
 
-    def hold(self, policy: Policy, cuts: Mapping[tuple[str, str], str] = NO_CUTS) -> None:
-        waits = [proxy.publish(proxy.compiled(policy, cuts)) for proxy in self.proxies.values()]
+    def hold(
+        self, policy: Policy, cuts: Mapping[tuple[str, str], str] = NO_CUTS, candidate: Candidate | None = None
+    ) -> None:
+        waits = [proxy.publish(proxy.compiled(policy, cuts, candidate)) for proxy in self.proxies.values()]
         for held in waits:
             held()
 

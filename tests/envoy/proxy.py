@@ -24,6 +24,7 @@ from septum.envoy import names
 from septum.envoy.bootstrap import Start, bootstrap
 from septum.envoy.compile import Compiler, Front
 from septum.envoy.reach import Survey
+from septum.envoy.shadow import Candidate
 from septum.model.mesh import Address, Mesh
 from septum.model.policy import Policy
 from septum.model.resource_types import SECRET
@@ -105,9 +106,14 @@ class Proxy:
         await serving.__aenter__()
         return serving
 
-    def compiled(self, policy: Policy, cuts: Mapping[tuple[str, str], str] = MappingProxyType({})) -> Snapshot:
+    def compiled(
+        self,
+        policy: Policy,
+        cuts: Mapping[tuple[str, str], str] = MappingProxyType({}),
+        candidate: Candidate | None = None,
+    ) -> Snapshot:
         """What the node should hold, with the secrets that its agent would add."""
-        front = Front(self.node, policy.mesh.on(self.node), {}, "decisions.jsonl", cuts)
+        front = Front(self.node, policy.mesh.on(self.node), {}, "decisions.jsonl", cuts, candidate=candidate)
         snapshot = self._compiler.compile(policy, front).for_envoy()
         secrets = {secret.name: secret for secret in self._secrets(policy.mesh, self.node)}
         if not secrets:
@@ -115,8 +121,13 @@ class Proxy:
         version = ".".join((snapshot.version, *(secret.version for secret in secrets.values())))
         return Snapshot(version, {**snapshot.resources, SECRET: secrets})
 
-    def hold(self, policy: Policy, cuts: Mapping[tuple[str, str], str] = MappingProxyType({})) -> None:
-        self.publish(self.compiled(policy, cuts))()
+    def hold(
+        self,
+        policy: Policy,
+        cuts: Mapping[tuple[str, str], str] = MappingProxyType({}),
+        candidate: Candidate | None = None,
+    ) -> None:
+        self.publish(self.compiled(policy, cuts, candidate))()
 
     def publish(self, snapshot: Snapshot) -> Callable[[], None]:
         """Send what differs. What comes back waits until it is held."""

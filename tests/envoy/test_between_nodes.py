@@ -89,10 +89,9 @@ def _agree(lab: Lab, policy: Policy, request: Request, passed: bool, request_id:
     if passed:
         assert target, shown
         assert record["node"] == target.node, shown
-    if target and policy.mesh.mode(target) is Mode.OBSERVE and "sp" in record:
+    if target and policy.mesh.mode(target) is Mode.OBSERVE and "ep" in record:
         assert passed, shown
-        assert record["sr"] == ("allowed" if decision.allowed else "denied"), shown
-        _same_rule(decision, record["sp"], shown)
+        _same_rule(decision, record["ep"], shown)
     elif not (target and policy.mesh.mode(target) is Mode.OBSERVE):
         assert passed == decision.allowed, shown
         if "er" in record:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from test_square import RPCS, SERVICES, Generator
+from square import RPCS, SERVICES, Generator
 from token_lab import Asked, Case, Lab, agree, asking, bearer, token_lab
 from tokens import AUDIENCE, ISSUER, Signer, jwks, valid_claims
 

@@ -71,6 +71,7 @@ def node(**differs: Any) -> dict[str, Any]:
         "envoy_up": True,
         "connections": 0,
         "drained": False,
+        "health": {},
         "records": {"ingested": 7, "behind": 0},
         "troubles": [],
     } | differs
@@ -91,6 +92,9 @@ def applied(outcome: str = "held", *nodes: Mapping[str, Any], **differs: Any) ->
         "nodes": list(nodes) or [arrival()],
         "resources_changed": [],
         "milliseconds": {"check": 1.0, "compile": 2.0, "held": 3.0},
+        "lockouts": [],
+        "number": 4,
+        "confirm_by": None,
     } | differs
 
 

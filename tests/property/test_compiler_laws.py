@@ -41,9 +41,8 @@ def _by_tree(snapshot: Snapshot, policy: Policy, request: Request, query: str = 
     inputs = _inputs(policy, request, query)
     if inputs is None:
         return None
-    rbac = policy_of(snapshot.of(ROUTE)[request.target].body)
-    enforced = policy.mesh.mode(policy.mesh.workloads[request.target]) is Mode.ENFORCE
-    return outcome(rbac.matcher if enforced else rbac.shadow_matcher, inputs)
+    passes, named = outcome(policy_of(snapshot.of(ROUTE)[request.target].body).matcher, inputs)
+    return passes and named != names.OBSERVE, named  # what passes by this name is denied, where it is enforced
 
 
 def _inputs(policy: Policy, request: Request, query: str = "") -> dict[str, str] | None:
@@ -53,6 +52,8 @@ def _inputs(policy: Policy, request: Request, query: str = "") -> dict[str, str]
     if target is None or request.caller not in policy.mesh.workloads:
         return None
     inputs = {"septum.caller": str(policy.mesh.spiffe(request.caller))}
+    if request.time is not None:
+        inputs["request"] = repr(request.time)
     match operation:
         case HttpOperation(method, path, websocket):
             if target.protocol is Protocol.TCP or (websocket and not target.websocket):
@@ -65,6 +66,7 @@ def _inputs(policy: Policy, request: Request, query: str = "") -> dict[str, str]
         case ConnectOperation():
             if target.protocol is not Protocol.TCP:
                 return None
+            inputs["method"] = "CONNECT"
         case _:
             return None
     return inputs
@@ -83,6 +85,16 @@ def test_the_tree_means_what_decide_means(data: st.DataObject) -> None:
         request = data.draw(requests(policy))
         query = data.draw(st.sampled_from(("", "?", "?a=/b;c", "?/x")))
         tree = _by_tree(snapshot, policy, request, query)
+        assert tree is None or _same(decide(policy, request), tree), (request, tree)
+
+
+@given(st.data())
+def test_the_tree_means_what_decide_means_at_every_time(data: st.DataObject) -> None:
+    policy = data.draw(policies(replace(data.draw(wide_meshes()), nodes={}, issuers={}, external={})))
+    snapshot = _compiled(policy)
+    for _ in range(8):
+        request = data.draw(requests(policy))
+        tree = _by_tree(snapshot, policy, request)
         assert tree is None or _same(decide(policy, request), tree), (request, tree)
 
 
@@ -226,7 +238,8 @@ def test_an_empty_policy_allows_nothing(policy: Policy) -> None:
     snapshot = _compiled(empty)
     for target in policy.mesh.workloads.values():
         rbac = policy_of(snapshot.of(ROUTE)[target.name].body)
-        tree = rbac.matcher if policy.mesh.mode(target) is Mode.ENFORCE else rbac.shadow_matcher
+        observed = policy.mesh.mode(target) is Mode.OBSERVE
         for caller in policy.mesh.workloads:
             inputs = {"septum.caller": str(policy.mesh.spiffe(caller)), "method": "GET", "path": "/"}
-            assert not outcome(tree, inputs)[0]
+            passes, named = outcome(rbac.matcher, inputs)
+            assert (passes, named == names.OBSERVE) == (observed, observed)

@@ -15,7 +15,9 @@ from septum.model.claims import Equals, When
 from septum.model.mesh import Mode, Protocol, Workload
 from septum.model.operation import HttpPattern
 from septum.model.policy import Policy, Rule
+from septum.model.window import Window
 from septum.policy.decide import goes_through
+from septum.policy.grants import ends, losing
 from septum.policy.load import load
 from septum.policy.quarantine import quarantined
 from septum.policy.revoked import revoked
@@ -83,6 +85,9 @@ def narrowed(rule: Rule) -> Iterator[list[Rule]]:
         for claim in ("groups", "level"):
             tests = dict(rule.when.claims) | {claim: Equals("another")}
             yield [replace(rule, when=When(tuple(tests.items())))]
+    for moment in strategies.MOMENTS:
+        yield [replace(rule, window=Window(moment, rule.window.until if rule.window else None))]
+        yield [replace(rule, window=Window(rule.window.from_time if rule.window else None, moment))]
 
 
 def taking_less(workload: Workload) -> Iterator[Workload]:
@@ -119,3 +124,21 @@ def test_more_rules_and_lifted_quarantine_take_nothing_away(policy: Policy, data
     shut = quarantined(policy, data.draw(strategies.quarantines(policy.mesh)))
     assert revoked(policy, more) == frozenset()
     assert revoked(shut, policy) == frozenset()
+
+
+@given(st.data())
+def test_a_call_that_a_grant_let_through_until_it_ended_is_of_a_pair_that_loses_by_it(data: DataObject) -> None:
+    policy = data.draw(policies().filter(ends))
+    named = {end: losing(policy, end) for end in ends(policy)}
+    for request in data.draw(strategies.probes(policy)):
+        for end, pairs in named.items():
+            before, after = replace(request, time=end - 0.25), replace(request, time=float(end))
+            if goes_through(policy, before) and not goes_through(policy, after):
+                assert (request.caller, request.target) in pairs
+
+
+@given(policies(), st.data())
+def test_rules_that_are_over_go_and_nobody_loses_by_it(policy: Policy, data: DataObject) -> None:
+    now = data.draw(st.sampled_from(strategies.MOMENTS))
+    left = [rule for rule in policy.rules if rule.window is None or not rule.window.over(now)]
+    assert revoked(policy, strategies.with_rules(policy.mesh, left), ended=now) == frozenset()

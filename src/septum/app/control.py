@@ -26,18 +26,25 @@ from septum.audit.parcel import Kept
 from septum.audit.receive import Receiver
 from septum.audit.schema import FILE
 from septum.control import api
+from septum.control.applied import Outcome
+from septum.control.archive import Archive
 from septum.control.carrier import Carrier
 from septum.control.certificates import Certificates
+from septum.control.confirm import Trial
 from septum.control.files import read_mesh_dir
 from septum.control.fronts import Fronts
+from septum.control.grants import Grants
+from septum.control.guard import Probes
 from septum.control.history import History
 from septum.control.membership import Membership
 from septum.control.nodes import Nodes
-from septum.control.plane import Outcome, Plane
+from septum.control.plane import Plane
 from septum.control.port import Port
 from septum.control.registry import Registry
 from septum.control.service import Service, log_applied
-from septum.control.state import State, StateError
+from septum.control.shadow import Shadows
+from septum.control.signing import BadSignature, Signer
+from septum.control.state import State, StateError, UnreadableVersion
 from septum.control.watched import Watched
 from septum.identity.authority import AuthorityError
 from septum.node.ports import pick_outbound
@@ -97,7 +104,11 @@ class _Parts:
     certificates: Certificates
     receiver: Receiver
     nodes: Nodes
+    grants: Grants
     service: Service
+    shadows: Shadows
+    trial: Trial
+    probes: Probes
     watched: Watched
     fleet: Fleet
 
@@ -114,7 +125,8 @@ async def _run(settings: Settings) -> int:
         gc.freeze()  # what is here now stays; see Service.apply
         log.info("ready", node=settings.node, version=parts.plane.policy.version if parts.plane.policy else "")
         async with asyncio.TaskGroup() as group:
-            work = [parts.plane.run(), parts.nodes.keep_quarantine(), parts.nodes.keep_trust()]
+            work = [parts.plane.run(), parts.nodes.keep_quarantine(), parts.nodes.keep_trust(), parts.grants.keep()]
+            work += [parts.trial.run(), parts.probes.run(lambda: parts.plane.policy)]
             work += [port.run()] if port else []
             work += [_watch(settings, parts.plane)] if settings.watch else []
             tasks = [group.create_task(one) for one in work]
@@ -131,13 +143,20 @@ def _built(settings: Settings, stack: AsyncExitStack) -> _Parts:
     registry, fleet = Registry(state), Fleet(time.monotonic, _happened)
     certificates = Certificates(settings.state / "ca", time.time)
     fronts = Fronts(settings.node, registry.members, certificates.trusted_in)
-    plane = Plane(fronts, state, registry, fleet, pick_outbound)
+    signer, records = Signer(settings.state, state.next_number() - 1), settings.state / "records" / FILE
+
+    def healthy() -> frozenset[str]:
+        return membership.healthy()
+
+    archive = Archive(state, signer, healthy, time.time)
+    probes = Probes(records, time.time)
+    plane = Plane(fronts, state, registry, fleet, pick_outbound, archive, probes)
 
     def joined(node: str) -> Awaitable[object]:
         return plane.refresh(f"node {node} joined", patience=0)
 
     membership = Membership(registry, certificates.authority, plane.mesh, plane.fronted, joined, time.time)
-    receiver = Receiver(settings.state / "records" / FILE, plane.trust_domain, History(state, plane))
+    receiver = Receiver(records, plane.trust_domain, History(state, plane))
     stack.push_async_callback(receiver.close)
 
     def stored() -> dict[str, dict[str, object]]:
@@ -149,8 +168,12 @@ def _built(settings: Settings, stack: AsyncExitStack) -> _Parts:
         plane, registry, membership, certificates, fleet, stored, time.time, local=settings.node, listen=settings.listen
     )
     watched = Watched(plane, state, nodes, membership, certificates)
-    service = Service(plane, state, nodes, watched.applied, log.info)
-    return _Parts(plane, membership, certificates, receiver, nodes, service, watched, fleet)
+    trial = Trial(plane, state, records, membership.health, time.time)
+    service = Service(plane, state, nodes, trial, watched.applied, log.info)
+    grants, shadows = Grants(plane, time.time), Shadows(plane, service.apply, time.time)
+    return _Parts(
+        plane, membership, certificates, receiver, nodes, grants, service, shadows, trial, probes, watched, fleet
+    )
 
 
 async def _serve(settings: Settings, parts: _Parts, stack: AsyncExitStack) -> Port | None:
@@ -172,7 +195,8 @@ async def _serve(settings: Settings, parts: _Parts, stack: AsyncExitStack) -> Po
             parts.fleet, operations, address=settings.listen, credentials=credentials, recognise=recognise
         )
         await stack.enter_async_context(serving)
-    await stack.enter_async_context(api.serve(settings.state, parts.service.handlers()))
+    handlers = {**parts.service.handlers(), **parts.grants.handlers(), **parts.shadows.handlers()}
+    await stack.enter_async_context(api.serve(settings.state, handlers))
     if settings.metrics:
         telemetry = Telemetry(
             lambda: control_metrics(parts.watched.view()), lambda: control_unready(parts.watched.view())
@@ -196,6 +220,10 @@ async def _take_up(settings: Settings, plane: Plane) -> bool:
     try:
         if plane.restore():
             return True
+    except (BadSignature, UnreadableVersion) as error:
+        # Neither it nor the files of the directory, which nobody asked to be applied: somebody has to look.
+        log.error("nothing is enforced anew, the nodes keep what they hold; `septum apply` decides", reason=str(error))
+        return True
     except ValueError as error:
         log.error("the stored version is not used", reason=str(error))
     applied = await plane.apply(read_mesh_dir(settings.mesh), "septum up", patience=0)

@@ -5,6 +5,7 @@ The proxy names the rule that allowed, and of a denial only that no rule did. Th
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -60,17 +61,21 @@ class Explainer:
         policy = self._policies.policy_for(line.target, line.slice, line.time)
         if outcome.undecided:
             return _undecided(policy, line, node, outcome)
-        if policy is not None and outcome.rule:
-            agreeing = self._agreeing.get(policy.version) or self._agreeing.put(policy.version, _Agreeing(policy))
-            if agreed := agreeing.agreement(line, caller, asked, outcome.rule):
-                return agreed
-        version = policy.version if policy else ""
+        agreeing = self._of(policy)
+        if agreeing is not None and outcome.rule and (agreed := agreeing.agreement(line, caller, asked, outcome.rule)):
+            return agreed
+        decided_by = (policy.version, agreeing.meanwhile(line.time)) if policy and agreeing else ()
         named = line.target or (node, line.authority, line.sni)  # an address names a workload on its own node alone
-        key = (version, caller, named, line.method, line.path, line.iss, line.sub, asked, outcome)
+        key = (decided_by, caller, named, line.method, line.path, line.iss, line.sub, asked, outcome)
         found = self._explained.get(key)
         if found is None:
             found = self._explained.put(key, _explain(policy, line, node, caller, asked, outcome))
         return found
+
+    def _of(self, policy: Policy | None) -> _Agreeing | None:
+        if policy is None:
+            return None
+        return self._agreeing.get(policy.version) or self._agreeing.put(policy.version, _Agreeing(policy))
 
 
 class _Agreeing:
@@ -81,6 +86,12 @@ class _Agreeing:
         self._callers = {rule.id: frozenset(rule.callers) - policy.quarantined for rule in policy.rules}
         self._targets = {name: it for name, it in policy.mesh.targets.items() if name not in policy.quarantined}
         self._explanations = {name: Explanation(name, policy.version) for name in policy.mesh.targets}
+        windows = {rule.window for rule in policy.rules if rule.window is not None}
+        self._edges = sorted({edge for one in windows for edge in (one.from_time, one.until) if edge is not None})
+
+    def meanwhile(self, time: float) -> int:
+        """Which of the spans a moment is in, between the edges of all windows: in each, the policy says one thing."""
+        return bisect_right(self._edges, time)
 
     def agreement(self, line: Line, caller: str, asked: str, named: str) -> Explanation | None:
         """The explanation of an allow, or None when that rule does not allow the request.
@@ -89,6 +100,8 @@ class _Agreeing:
         """
         rule, target = self._rules.get(named), self._targets.get(line.target or "")
         if rule is None or target is None or caller not in self._callers[named] or target.name not in rule.targets:
+            return None
+        if rule.window is not None and not rule.window.holds(line.time):
             return None
         return self._explanations[target.name] if opens(rule, target, operation(line, asked, "")) else None
 
@@ -100,8 +113,9 @@ def _explain(policy: Policy | None, line: Line, node: str, caller: str, asked: s
         return Explanation(target, reason=outcome.refused or _unknown(outcome))
     if outcome.tunnel:
         return Explanation(target, policy.version, reason="the tunnel into the proxy failed")
-    request = Request(caller, target, operation(line, asked, outcome.refused))
-    decision = decide(policy, request)  # without claims: what only they would open stays shut
+    # The time is the one that the proxy compared, and the claims are unknown: what only they would open stays shut.
+    request = Request(caller, target, operation(line, asked, outcome.refused), time=line.time)
+    decision = decide(policy, request)
     reason = _reason(decision, outcome)
     if outcome.would_be != ALLOW and decision.nearest and decision.nearest.rule:
         reason = _of_token(decision.nearest.rule, policy, request, line) or reason
@@ -131,7 +145,7 @@ def _of_token(rule: Rule, policy: Policy, request: Request, line: Line) -> str:
     target = policy.mesh.target(request.target)
     if rule.when is None or line.iss is None or target is None or request.caller not in rule.callers:
         return ""
-    if not opens(rule, target, request.operation):
+    if not opens(rule, target, request.operation) or not (rule.window is None or rule.window.holds(request.time)):
         return ""
     known = {name: value for name, value in (("iss", line.iss), ("sub", line.sub)) if value is not None}
     of_known = When(tuple((name, test) for name, test in rule.when.claims if name in ("iss", "sub")))

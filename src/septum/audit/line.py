@@ -31,6 +31,7 @@ class Line(msgspec.Struct, frozen=True, gc=False):
     slice: str | None = None
     ep: str | None = None
     sp: str | None = None
+    cv: str | None = None
     iss: str | None = None
     sub: str | None = None
     code: Count | None = None

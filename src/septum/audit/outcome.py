@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from septum.audit.line import Line
@@ -25,7 +25,8 @@ class Outcome:
 
     `refused` is why Envoy answered before the rules were asked. `unasked` is the one thing that must never be: a
     request reached an upstream and no rules were asked. `undecided` is why the node denied a call about which no rules
-    are asked here.
+    are asked here. `candidate` is what a candidate said beside the rules, if one was asked, and `candidate_rule` by
+    which of its own.
     """
 
     decision: str
@@ -35,6 +36,8 @@ class Outcome:
     unasked: bool = False
     tunnel: bool = False
     undecided: str = ""
+    candidate: str = ""
+    candidate_rule: str = ""
 
 
 def outcome(line: Line) -> Outcome:
@@ -51,13 +54,21 @@ def outcome(line: Line) -> Outcome:
         return Outcome(DENY, DENY, undecided=_undelivered(line))
     if line.ep == MISDIRECTED:
         return Outcome(DENY, DENY, undecided=_misdirected(line))
-    return _asked(line.ep, line.sp, line.mode)
+    return _asked(line.ep, line.sp, line.mode, line.cv is not None)
 
 
 @lru_cache(4096)
-def _asked(by: str, shadow_by: str | None, mode: str | None) -> Outcome:
+def _asked(by: str, shadow_by: str | None, mode: str | None, beside: bool) -> Outcome:
+    """What the rules say and, where a candidate is asked beside them, what that says.
+
+    Where none is, a shadow action is of a proxy as it was made before there were candidates: then the door of an
+    observed target stands open, and its own rules are in its shadow.
+    """
     if by == TUNNEL:
         return Outcome(ALLOW, ALLOW, tunnel=True)
+    if beside and shadow_by is not None:
+        rule = shadow_by if _is_rule(shadow_by) else ""
+        return replace(_asked(by, None, mode, beside), candidate=ALLOW if rule else DENY, candidate_rule=rule)
     if by == OBSERVE and mode == Mode.OBSERVE:
         return Outcome(ALLOW, ALLOW, shadow_by or "") if _is_rule(shadow_by) else Outcome(ALLOW, DENY)
     return Outcome(ALLOW, ALLOW, by) if _is_rule(by) else Outcome(DENY, DENY)

@@ -17,13 +17,17 @@ from septum.model.record import Record
 Term = tuple[str, tuple[object, ...]]
 
 _FIELDS = ", ".join(("seq", *COLUMNS))
+# Where a candidate was asked, and said something else than the policy.
+DIFFERS = "differs"
+APART = "candidate != '' AND candidate != would_be"
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
     """What a record has to match; None asks nothing. Times are seconds since 1970: `since` is in, `until` is out.
 
-    `path` is a part of the path, `rule` the rule that allowed or came nearest.
+    `path` is a part of the path, `rule` the rule that allowed or came nearest. `candidate` is what a candidate said, or
+    DIFFERS: another answer than that of the policy.
     """
 
     caller: str | None = None
@@ -36,6 +40,7 @@ class Filter:
     request_id: str | None = None
     trace_id: str | None = None
     jwt_subject: str | None = None
+    candidate: str | None = None
     since: float | None = None
     until: float | None = None
 
@@ -51,6 +56,9 @@ class Filter:
             asked.append(("(rule = ? OR nearest = ?)", (self.rule, self.rule)))
         if self.path is not None:
             asked.append(("instr(path, ?) > 0", (self.path,)))
+        if self.candidate is not None:
+            differs = self.candidate == DIFFERS
+            asked.append((APART, ()) if differs else ("candidate = ?", (self.candidate,)))
         if self.since is not None:
             asked.append(("time >= ?", (self.since,)))
         if self.until is not None:

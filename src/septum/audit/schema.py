@@ -10,7 +10,7 @@ from pathlib import Path
 
 from septum.model.record import Record
 
-VERSION = 2
+VERSION = 3
 COLUMNS = Record._fields
 FILE = "decisions.db"
 # The node of a file in which there was one, which had no name there: whoever's log it is takes it over.
@@ -40,7 +40,9 @@ CREATE TABLE records (
     status INTEGER NOT NULL, flags TEXT NOT NULL, bytes_received INTEGER NOT NULL, bytes_sent INTEGER NOT NULL,
     duration REAL NOT NULL, upstream TEXT NOT NULL, upstream_duration REAL NOT NULL,
     open INTEGER NOT NULL,
-    jwt_issuer TEXT NOT NULL DEFAULT '', jwt_subject TEXT NOT NULL DEFAULT ''
+    jwt_issuer TEXT NOT NULL DEFAULT '', jwt_subject TEXT NOT NULL DEFAULT '',
+    candidate TEXT NOT NULL DEFAULT '', candidate_rule TEXT NOT NULL DEFAULT '',
+    candidate_version TEXT NOT NULL DEFAULT ''
 );
 -- Almost ascending, so it costs little; and the few rows that people look for first.
 CREATE INDEX records_time ON records (time);
@@ -68,6 +70,13 @@ DROP TABLE runs_1;
 DROP TABLE losses_1;
 DROP TABLE tail;
 """  # noqa: S608 - own names
+_TO_3 = """
+ALTER TABLE records ADD COLUMN candidate TEXT NOT NULL DEFAULT '';
+ALTER TABLE records ADD COLUMN candidate_rule TEXT NOT NULL DEFAULT '';
+ALTER TABLE records ADD COLUMN candidate_version TEXT NOT NULL DEFAULT '';
+"""
+# What brings a file of each earlier version up to date.
+_FROM = {1: _TO_2 + _TO_3, 2: _TO_3}
 
 
 class StoreUnavailable(Exception):
@@ -88,8 +97,8 @@ def create(path: Path) -> sqlite3.Connection:
     if not path.exists() or path.stat().st_size == 0:
         _make(path)
     connection = _connect(path)
-    if version(connection) == 1:
-        _change(connection, _TO_2)
+    if older := _FROM.get(version(connection)):
+        _change(connection, older)
     expect_version(connection, path)
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA journal_size_limit = 67108864")

@@ -22,13 +22,18 @@ _STEP = 1.05
 
 
 def collapsed(record: Record) -> str:
+    """The operation of a record, as `kind_of` tells it."""
+    return kind_of(record.protocol, record.method, record.path)
+
+
+def kind_of(protocol: str, method: str, path: str) -> str:
     """The operation with what looks like an ID replaced, so that calls of one kind fall together."""
-    if record.protocol == "tcp":
-        return record.method
-    segments = record.path.split("/")
+    if protocol == "tcp":
+        return method
+    segments = path.split("/")
     path = "/".join("{id}" if _ID.fullmatch(segment) else segment for segment in segments[:8])
     path += "/**" if len(segments) > 8 else ""
-    return path.removeprefix("/") if record.protocol == "grpc" else f"{record.method} {path}"
+    return path.removeprefix("/") if protocol == "grpc" else f"{method} {path}"
 
 
 @dataclass(slots=True)

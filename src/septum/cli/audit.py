@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from septum.audit.query import Filter, Reader, Row
+from septum.audit.query import DIFFERS, Filter, Reader, Row
 from septum.audit.schema import FILE, StoreUnavailable, WrongVersion
 from septum.cli.moment import MOMENT
 from septum.cli.place import mesh_dir, state_dir
@@ -32,6 +32,9 @@ _PAGE = 1000
 @click.option("--denied", is_flag=True, help="What was denied.")
 @click.option("--allowed", is_flag=True, help="What passed.")
 @click.option("--would-deny", is_flag=True, help="What passed only because its target is observed.")
+@click.option(
+    "--candidate", type=click.Choice(["allow", "deny", DIFFERS]), help="What a candidate (`septum shadow`) said of it."
+)
 @click.option("--rule", metavar="NAME", help="What this rule allowed, or was nearest to allowing.")
 @click.option("--status", type=click.IntRange(0, 999), metavar="CODE", help="Answers with this HTTP status.")
 @click.option("--path", metavar="TEXT", help="Paths that contain this text.")

@@ -47,24 +47,27 @@ def _block(diagnostic: Diagnostic, sources: Sources, style: Style, before: str) 
     if text is not None:
         lines += _excerpt(text, span, diagnostic.label, lambda part: style(part, fg=tone), style)
     elif diagnostic.label:
-        lines.append(f"{margin} = {visible(diagnostic.label)}")
+        first, *further = map(visible, diagnostic.label.split("\n"))
+        lines += [f"{margin} = {first}", *(f"{margin}   {line}" for line in further)]
     if diagnostic.help:
         lines.append(f"{margin} {style('=', fg='blue')} help: {visible(diagnostic.help)}")
     return "\n".join(lines)
 
 
 def _excerpt(text: str, span: Span, label: str, marked: Callable[[str], str], style: Style) -> list[str]:
-    """The line, and below it the marks, in step also where a character takes two cells."""
+    """The line, and below it the marks, in step also where a character takes two cells; a label may have lines."""
     end = span.end_column if span.end_line == span.line else len(text) + 1
     start, end = span.column - 1, max(span.column, min(end, len(text) + 1) - 1)
     cut = max(0, start - _WIDEST // 2) if len(text) > _WIDEST else 0
     shown, start, end = text[cut : cut + _WIDEST], start - cut, min(end - cut, _WIDEST)
-    marks = marked("^" * max(1, _cells(shown[start:end])))
+    count, before = max(1, _cells(shown[start:end])), " " * _cells(shown[:start])
     margin, bar = " " * len(str(span.line)), style("|", fg="blue")
+    first, *further = map(visible, label.split("\n"))
     return [
         f"{margin} {bar}",
         f"{style(str(span.line), fg='blue')} {bar} {shown}",
-        f"{margin} {bar} {' ' * _cells(shown[:start])}{marks} {visible(label)}".rstrip(),
+        f"{margin} {bar} {before}{marked('^' * count)} {first}".rstrip(),
+        *(f"{margin} {bar} {before}{' ' * count} {line}" for line in further),
     ]
 
 

@@ -51,6 +51,15 @@ _POLICY = """\
 allow: []
 """
 
+_TESTS = """\
+# What the policy should decide. `septum test` asks it; `septum test --envoy` asks a real proxy too.
+- name: nobody calls {target} before a rule says so
+  from: {caller}
+  to: {target}
+  {asks}
+  expect: deny
+"""
+
 # Ports whose protocol is known by their number (IANA), and is not HTTP.
 _TCP_PORTS = {22, 25, 53, 110, 143, 389, 465, 587, 993, 995, 1433, 1521, 3306, 5432, 5672, 6379, 9092, 11211, 27017}
 
@@ -75,6 +84,8 @@ def command(above: Path | None, directory: Path | None) -> int:
             _write(place / MESH_FILE, _HEAD.format(name=name) + workloads + _TAIL),
             _write(place / "policy" / f"{name}.yaml", _POLICY.format(caller=caller, target=target)),
         ]
+        if all(wrote):  # of another mesh than this one it would not be true
+            _write(place / "policy" / f"{name}_test.yaml", _test(names))
     except OSError as error:
         raise click.ClickException(f"cannot write {error.filename}: {error.strerror}") from error
     if any(wrote):
@@ -111,6 +122,14 @@ def _at(entry: Listening) -> str:
     if host.is_unspecified:
         return f"127.0.0.1:{entry.port}"
     return f"{host}:{entry.port}" if isinstance(host, IPv4Address) else f'"[{host}]:{entry.port}"'
+
+
+def _test(names: dict[str, Listening]) -> str:
+    """A first test: of two workloads or, where there is one, of it and itself."""
+    caller, target = ([*names] * 2)[:2] or ("frontend", "backend")
+    tcp = target in names and names[target].port in _TCP_PORTS
+    asks = "connect: true" if tcp else "http: GET /"
+    return _TESTS.format(caller=caller, target=target, asks=asks)
 
 
 def _write(path: Path, text: str) -> bool:

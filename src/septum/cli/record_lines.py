@@ -44,7 +44,16 @@ def operation(record: Record) -> str:
 def why(record: Record) -> str:
     """The rule that allows, or what did not match of the nearest one; and the end user, if a token named one."""
     near = f" (nearest: {record.nearest})" if record.nearest else ""
-    return visible(record.rule + (" " if record.rule and record.reason else "") + record.reason + near + user(record))
+    reason = record.rule + (" " if record.rule and record.reason else "") + record.reason
+    return visible(reason + near + user(record) + beside(record))
+
+
+def beside(record: Record) -> str:
+    """What a candidate says, where it is something else."""
+    if record.candidate in ("", record.would_be):
+        return ""
+    by = f" by {record.candidate_rule}" if record.candidate_rule else ""
+    return f" [the candidate would {record.candidate} it{by}]"
 
 
 def user(record: Record) -> str:
@@ -96,7 +105,7 @@ class Layout:
         line, reason = _GAP.join(plain), why(record)
         if self._width is None or used + len(_GAP) + len(reason) <= self._width:
             return [f"{line}{_GAP}{reason}".rstrip()]
-        if not record.reason:  # only a rule's name, which may be cut
+        if not (record.reason or beside(record)):  # only a rule's name, which may be cut
             return [f"{line}{_GAP}{cut(reason, self._width - used - len(_GAP))}".rstrip()]
         indent = " " * 4
         below = wrap(reason, max(20, self._width - len(indent)), break_on_hyphens=False)

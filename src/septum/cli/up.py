@@ -98,6 +98,9 @@ async def announce(state: Path, tell: Tell, only: str | None) -> None:
             answer = await asyncio.to_thread(api.call, state, "ready", 30.0, node=only, patience=10.0)
         except api.NotRunningError:
             await asyncio.sleep(0.05)
+    if answer.get("unused"):
+        tell("not enforced yet", {"why": answer["unused"], "help": "septum history, then septum apply"})
+        return
     for node in answer["nodes"]:
         if node["arrived"] == "held":
             tell("ready", {"node": node["node"], "resources": node["resources"], "pid": os.getpid()})

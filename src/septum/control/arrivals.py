@@ -51,3 +51,9 @@ def slowest(of: Iterable[Arrival]) -> Arrival | None:
     """The node that held it last, among those that hold it."""
     held = [arrival for arrival in of if arrival.arrived is Arrived.HELD]
     return max(held, key=lambda arrival: arrival.milliseconds, default=None)
+
+
+def why_refused(arrived: Iterable[Arrival]) -> str:
+    """Who refused, and why."""
+    refused = (arrival for arrival in arrived if arrival.arrived is Arrived.REFUSED)
+    return "; ".join(f"{arrival.node}: {arrival.why}" for arrival in refused)

@@ -8,6 +8,7 @@ from septum.control.registry import Member, Pair, Standing
 from septum.envoy.compile import Compiler, Front, Shelf
 from septum.envoy.reach import Survey
 from septum.envoy.secret import Trusted
+from septum.envoy.shadow import Candidate
 from septum.model.mesh import Address, Mesh
 from septum.model.policy import Policy
 from septum.model.snapshot import Snapshot
@@ -32,7 +33,11 @@ class Fronts:
         self._compilers: dict[str, Compiler] = {}
 
     def snapshots(
-        self, policy: Policy, outbound: Mapping[str, Address], cuts: Mapping[Pair, str]
+        self,
+        policy: Policy,
+        outbound: Mapping[str, Address],
+        cuts: Mapping[Pair, str],
+        candidate: Candidate | None = None,
     ) -> dict[str, Snapshot]:
         """Node → what it should hold. A removed node holds nothing more from here."""
         members, trust, by_workload = self._members(), self._trust(policy.mesh), _by_workload(cuts)
@@ -40,7 +45,7 @@ class Fronts:
         for node in self.nodes(policy.mesh, members):
             fronted = self.fronted(policy.mesh, node, members)
             own = {pair: token for workload in fronted for pair, token in by_workload.get(workload, ())}
-            front = Front(node, tuple(sorted(fronted)), outbound, DECISIONS_FILE, own, trust)
+            front = Front(node, tuple(sorted(fronted)), outbound, DECISIONS_FILE, own, trust, candidate)
             made[node] = self._compiler(node).compile(policy, front)
         for node in self._compilers.keys() - made.keys():
             del self._compilers[node]

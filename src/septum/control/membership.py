@@ -42,6 +42,14 @@ class Heard:
     at: float
 
 
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether a workload passes its health check, by the report of its node that came at `heard`."""
+
+    passes: bool
+    heard: float
+
+
 class Membership:
     """The operations for agents. `mesh` is the one enforced, `fronted` tells the workloads that a node speaks for.
 
@@ -150,6 +158,20 @@ class Membership:
         """How often a node should report: less often when there are many."""
         every = len(self.heard) / _REPORTS
         return min(_SLOWEST, every) if every > REPORT_EVERY else 0.0
+
+    def health(self) -> dict[str, Health]:
+        """Whether workloads pass their health checks, by the nodes that front them, as far as that was ever said."""
+        found: dict[str, Health] = {}
+        for node, heard in self.heard.items():
+            if heard.report.health:
+                fronted, said = self._fronted(node), heard.report.health.items()
+                found |= {name: Health(passes, heard.at) for name, passes in said if name in fronted}
+        return found
+
+    def healthy(self) -> frozenset[str]:
+        """The workloads of which it was said lately that they pass."""
+        oldest = self._clock() - FRESH
+        return frozenset(name for name, one in self.health().items() if one.passes and one.heard >= oldest)
 
     async def until(self, condition: Callable[[], bool], patience: float) -> bool:
         """Wait until what nodes report makes a condition true, `patience` seconds at most; whether it did."""

@@ -125,6 +125,7 @@ class Nodes:
             "envoy_up": report.envoy_up if report else False,
             "connections": report.connections if report else 0,
             "drained": report.drained if report else False,
+            "health": dict(report.health) if report else {},
             "records": {**(dict(report.records) if report else {}), **stored},
         }
 

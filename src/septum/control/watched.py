@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from septum import __version__
+from septum.control.applied import Applied, Outcome
 from septum.control.certificates import Certificates
 from septum.control.membership import Membership
 from septum.control.nodes import Nodes
-from septum.control.plane import Applied, Outcome, Plane
+from septum.control.plane import Plane
 from septum.control.state import State, StateError
 from septum.telemetry.control import ControlView, NodeState, NodeView, apply_histogram
 

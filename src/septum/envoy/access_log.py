@@ -58,6 +58,7 @@ FIELDS = {
     "slice": f"%{_ROUTE}slice)%",
     "ep": f"%{_RBAC}enforced_effective_policy_id)%",
     "sp": f"%{_RBAC}shadow_effective_policy_id)%",
+    "cv": f"%{_ROUTE}{names.CANDIDATE})%",
     "iss": f"%{_CLAIMS}iss)%",
     "sub": f"%{_CLAIMS}sub)%",
     "code": "%RESPONSE_CODE%",

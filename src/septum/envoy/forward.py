@@ -21,8 +21,9 @@ from envoy.extensions.upstreams.http.v3.http_protocol_options_pb2 import HttpPro
 from google.protobuf.wrappers_pb2 import UInt32Value
 from xds.type.matcher.v3.matcher_pb2 import Matcher
 
-from septum.envoy import names, route, tls
+from septum.envoy import jwt, names, rbac, route, tls
 from septum.envoy.cluster import UPSTREAM_OPTIONS, limits, socket_address, static
+from septum.envoy.shadow import Shadow
 from septum.envoy.wire import extension, matching, pack, seconds
 from septum.model.mesh import Address, Mesh, Protocol, Workload
 
@@ -50,17 +51,31 @@ def forward_cluster(mesh: Mesh, way: Way, target: Workload, inbound: Address) ->
     return cluster
 
 
-def forward_routes(mesh: Mesh, target: Workload, ways: Iterable[Way], quarantined: Collection[str]) -> Any:
-    """The target's routes on a node that does not front it. Whoever has no way is denied here, and recorded."""
+def forward_routes(
+    mesh: Mesh, target: Workload, ways: Iterable[Way], quarantined: Collection[str], shadow: Shadow | None = None
+) -> Any:
+    """The target's routes on a node that does not front it. Whoever has no way is denied here, and recorded.
+
+    So a candidate is asked here too; of a call that goes on, what it says there counts.
+    """
     callers = [way.caller for way in ways]
     clusters = chosen_by_caller(mesh, {caller: names.forward(caller, target.name) for caller in callers})
     onward = RouteAction(inline_cluster_specifier_plugin=clusters, timeout=seconds(0), idle_timeout=seconds(0))
     made = Route(
         route=onward,
         request_headers_to_add=[route.mark(names.FORWARDED)],
-        typed_per_filter_config=route.policies(_allowing(mesh, target, callers, quarantined)),
+        typed_per_filter_config=_deciding(mesh, target, _allowing(mesh, target, callers, quarantined), shadow),
     )
-    return route.configuration(mesh, target, _placed(mesh, target, made), list(mesh.names(target)))
+    placed = _placed(mesh, target, made)
+    return route.configuration(mesh, target, placed, list(mesh.names(target)), shadow=shadow)
+
+
+def _deciding(mesh: Mesh, target: Workload, allowing: Any, shadow: Shadow | None) -> dict[str, Any]:
+    if shadow is None:
+        return route.policies(RBACPerRoute(rbac=RBAC(matcher=allowing)))
+    asked = rbac.beside(mesh, shadow, takes_upgrades=route.websocket(mesh, target).enabled.value)
+    decided = RBACPerRoute(rbac=RBAC(matcher=allowing, shadow_matcher=asked))
+    return route.policies(decided, jwt.per_route(mesh, shadow.rules))
 
 
 def _placed(mesh: Mesh, target: Workload, onward: Any) -> list[Any]:
@@ -81,7 +96,7 @@ def _allowing(mesh: Mesh, target: Workload, callers: Iterable[str], quarantined:
         _action(names.DENY, RbacPolicy.DENY),
     )
     ends = {caller: shut if {caller, target.name} & set(quarantined) else onward for caller in callers}
-    return RBACPerRoute(rbac=RBAC(matcher=_by_caller(mesh, ends, denied)))
+    return _by_caller(mesh, ends, denied)
 
 
 def chosen_by_caller(mesh: Mesh, clusters: Mapping[str, str]) -> Any:
@@ -96,6 +111,8 @@ def chosen_by_caller(mesh: Mesh, clusters: Mapping[str, str]) -> Any:
 
 def _by_caller(mesh: Mesh, ends: Mapping[str, Any], otherwise: Any) -> Any:
     """By filter state, as every other decision about a caller."""
+    if not ends:  # Envoy refuses an empty map
+        return Matcher(on_no_match=otherwise)
     branches = {str(mesh.spiffe(caller)): end for caller, end in ends.items()}
     tree = Matcher.MatcherTree(input=_CALLER, exact_match_map=Matcher.MatcherTree.MatchMap(map=branches))
     return Matcher(matcher_tree=tree, on_no_match=otherwise)

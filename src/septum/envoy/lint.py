@@ -23,6 +23,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3.http_connection
     HttpConnectionManager,
 )
 from envoy.extensions.filters.network.tcp_proxy.v3.tcp_proxy_pb2 import TcpProxy
+from envoy.extensions.matching.input_matchers.metadata.v3.metadata_pb2 import Metadata
 from envoy.extensions.router.cluster_specifiers.matcher.v3.matcher_pb2 import ClusterAction, MatcherClusterSpecifier
 from envoy.extensions.transport_sockets.tls.v3.common_pb2 import (
     CertificateValidationContext,
@@ -31,16 +32,18 @@ from envoy.extensions.transport_sockets.tls.v3.common_pb2 import (
 )
 from envoy.extensions.transport_sockets.tls.v3.tls_pb2 import DownstreamTlsContext, UpstreamTlsContext
 
-from septum.envoy import jwt, names
+from septum.envoy import jwt, names, window
 from septum.envoy.route import MISDIRECTED_REQUEST
 from septum.envoy.tls import TLS_SOCKET
 from septum.envoy.wire import pack
-from septum.model.mesh import Address
+from septum.model.mesh import Address, Mode
 
 # Ahead of these stand only what reads the caller from a certificate, and what reads tokens.
 _LAST = [names.RBAC_FILTER, names.ROUTER_FILTER]
 _HOSTS = (SubjectAltNameMatcher.DNS, SubjectAltNameMatcher.IP_ADDRESS)
 _INSPECTOR = pack(TlsInspector()).type_url
+# The action by which what an observed target's rules do not allow passes.
+_OBSERVED = pack(Action(name=names.OBSERVE, action=RbacPolicy.ALLOW)).value
 
 Reference = tuple[str, str]
 
@@ -275,16 +278,52 @@ def _route(name: str, route: Any) -> None:
         raise LintError(f"routes of {name}: the RBAC is of another type")
     if not per_route.HasField("rbac") or not per_route.rbac.HasField("matcher"):
         raise LintError(f"routes of {name}: an empty RBAC allows everything")
-    shadow = per_route.rbac.shadow_matcher if per_route.rbac.HasField("shadow_matcher") else None
-    if not (_falls_to_deny(per_route.rbac.matcher) or _deliberately_open(route, per_route.rbac.matcher, shadow)):
+    if not (_falls_to_deny(per_route.rbac.matcher) or _deliberately_open(route, per_route.rbac.matcher)):
         raise LintError(f"routes of {name}: a level of the tree does not fall through to a denial")
+    if not all(map(_asks_positively, (per_route.rbac.matcher, per_route.rbac.shadow_matcher))):
+        raise LintError(f"routes of {name}: a row asks for what is not so, or for what nobody knows here")
+    if per_route.rbac.HasField("shadow_matcher"):
+        _beside(name, route, per_route.rbac.shadow_matcher)
+
+
+def _beside(name: str, route: Any, shadow: Any) -> None:
+    """What is recorded beside the decision is a candidate's answer, and says whose: an older record means otherwise."""
+    if not _said(route, names.CANDIDATE):
+        raise LintError(f"routes of {name}: a candidate is asked that has no name in records")
+    if not _falls_to_deny(shadow):
+        raise LintError(f"routes of {name}: a level of the candidate's tree does not fall through to a denial")
+
+
+def _said(route: Any, key: str) -> str:
+    """What a route's metadata tells the record."""
+    metadata = route.metadata.filter_metadata
+    fields = metadata[names.METADATA].fields if names.METADATA in metadata else {}
+    return str(fields[key].string_value) if key in fields else ""
 
 
 def _falls_to_deny(matcher: Any) -> bool:
-    """Every level without a match ends in a denial: its own, or that of the matcher it hands on to."""
+    """Every level without a match ends in a denial: its own, or that of the matcher it hands on to.
+
+    And no branch passes as observed: that is for targets of which every branch does.
+    """
     otherwise = matcher.on_no_match
-    ends = _falls_to_deny(otherwise.matcher) if otherwise.HasField("matcher") else _denies(matcher)
-    return ends and all(_falls_to_deny(on.matcher) for on in _branches(matcher) if on.HasField("matcher"))
+    if not (_falls_to_deny(otherwise.matcher) if otherwise.HasField("matcher") else _denies(matcher)):
+        return False
+    return all(
+        _falls_to_deny(on.matcher) if on.HasField("matcher") else on.action.typed_config.value != _OBSERVED
+        for on in _branches(matcher)
+    )
+
+
+def _only_passes(matcher: Any) -> bool:
+    """Every level without a match passes as observed, and nothing denies but what is in quarantine."""
+    otherwise = matcher.on_no_match
+    if not (_only_passes(otherwise.matcher) if otherwise.HasField("matcher") else _named(otherwise) == names.OBSERVE):
+        return False
+    return all(
+        _only_passes(on.matcher) if on.HasField("matcher") else not _ends_in_denial(on) or _is_quarantine(on)
+        for on in _branches(matcher)
+    )
 
 
 def _branches(matcher: Any) -> Iterator[Any]:
@@ -295,23 +334,48 @@ def _branches(matcher: Any) -> Iterator[Any]:
         yield field.on_match
 
 
-def _deliberately_open(route: Any, matcher: Any, shadow: Any) -> bool:
+def _asks_positively(matcher: Any) -> bool:
+    """Whether every row of every list holds only where all that it asks is there: what cannot be read opens nothing."""
+    rows = all(_positive(field.predicate) for field in matcher.matcher_list.matchers)
+    below = [on.matcher for on in (*_branches(matcher), matcher.on_no_match) if on.HasField("matcher")]
+    return rows and all(map(_asks_positively, below))
+
+
+def _positive(predicate: Any) -> bool:
+    if predicate.HasField("and_matcher"):
+        return all(map(_positive, predicate.and_matcher.predicate))
+    if not predicate.HasField("single_predicate"):
+        return False
+    single = predicate.single_predicate
+    if single.HasField("value_match"):
+        return True
+    return bool(single.custom_match.typed_config.Is(Metadata.DESCRIPTOR)) or window.is_window(predicate)
+
+
+def _deliberately_open(route: Any, matcher: Any) -> bool:
     """What says by name that it is open, and may be.
 
-    That is an observed target (beside its whole policy as shadow, and behind denials alone), the tunnel inside, and the
+    That is a target that its route calls observed (its whole tree, behind quarantine), the tunnel inside, and the
     answer to who asks for another target.
     """
-    action = Action()
-    if not matcher.on_no_match.action.typed_config.Unpack(action):
-        return False
-    if action.name == names.OBSERVE:
-        only_denials = all(_ends_in_denial(on) for on in _branches(matcher))
-        return only_denials and shadow is not None and _falls_to_deny(shadow)
+    if _said(route, "mode") == Mode.OBSERVE and _only_passes(matcher):
+        return True
     if matcher.WhichOneof("matcher_type"):
         return False
-    if action.name == names.TUNNEL:
+    name = _named(matcher.on_no_match)
+    if name == names.TUNNEL:
         return bool(route.match.HasField("connect_matcher") and route.route.cluster_header == names.INSIDE_HEADER)
-    return bool(action.name == names.MISDIRECTED and route.direct_response.status == MISDIRECTED_REQUEST)
+    return bool(name == names.MISDIRECTED and route.direct_response.status == MISDIRECTED_REQUEST)
+
+
+def _named(on: Any) -> str:
+    """The name of an action; none of what is no action."""
+    action = Action()
+    return str(action.name) if on.action.typed_config.Unpack(action) else ""
+
+
+def _is_quarantine(on: Any) -> bool:
+    return _named(on) == names.QUARANTINE
 
 
 def _ends_in_denial(on: Any) -> bool:

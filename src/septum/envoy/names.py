@@ -14,8 +14,10 @@ CALLER_FILTER = "envoy.filters.http.set_filter_state"
 CALLER = "septum.caller"
 # And the cluster that leads to the inside of its tunnels.
 INSIDE = "septum.inside"
-# Route metadata namespace: target, mode and rules digest, read by the access log.
+# Route metadata namespace: target, mode, rules digest and candidate, read by the access log.
 METADATA = "septum"
+# The version of the candidate that is asked on the route, if one is.
+CANDIDATE = "candidate"
 
 # Septum's own actions. OBSERVE, TUNNEL, FORWARD and MISDIRECTED (to an answer of 421) allow, all others deny.
 INTERNAL = "septum."

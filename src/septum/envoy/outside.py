@@ -5,8 +5,7 @@ The call is decided and recorded here, on the caller's node, since nothing at th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Collection
 from typing import Any
 
 from envoy.config.core.v3.base_pb2 import DataSource
@@ -14,13 +13,14 @@ from envoy.config.core.v3.protocol_pb2 import Http2ProtocolOptions
 from envoy.config.route.v3.route_components_pb2 import Route, RouteAction
 from envoy.extensions.upstreams.http.v3.http_protocol_options_pb2 import HttpProtocolOptions as UpstreamOptions
 
-from septum.envoy import jwt, names, rbac, route
+from septum.envoy import names, route
 from septum.envoy.cluster import UPSTREAM_OPTIONS, http1_options
 from septum.envoy.forward import chosen_by_caller
 from septum.envoy.host import SYSTEM_ROOTS, checked, host_cluster
+from septum.envoy.shadow import Shadow, among
 from septum.envoy.wire import pack, seconds
 from septum.model.mesh import External, Mesh, Protocol, Timeouts
-from septum.model.policy import Policy, Rule
+from septum.model.policy import Policy
 from septum.policy.digest import slice_of
 
 # Seconds for a connection, TLS handshake included: what is outside may be far away.
@@ -40,32 +40,34 @@ def place_cluster(place: External, roots: str = SYSTEM_ROOTS) -> Any:
     return cluster
 
 
-def place_routes(policy: Policy, place: External, callers: Collection[str], quarantined: Collection[str]) -> Any:
-    """What the rules open on a place to these callers; `quarantined` are those it concerns."""
+def place_routes(
+    policy: Policy,
+    place: External,
+    callers: Collection[str],
+    quarantined: Collection[str],
+    shadow: Shadow | None = None,
+) -> Any:
+    """What the rules open on a place to these callers; `quarantined` are those it concerns.
+
+    To nobody, where it is a candidate that would: then there is no way to the place either.
+    """
     mesh = policy.mesh
-    rules = list(_among(policy.rules_to[place.name], callers))
-    opened = route.policies(rbac.per_route(mesh, place, rules, quarantined), jwt.per_route(mesh, rules))
-    routes = _tcp(mesh, place, callers, opened) if place.protocol is Protocol.TCP else _http(mesh, place, opened)
-    return route.configuration(mesh, place, routes, list(place.names), slice_of(policy, place.name))
+    rules = list(among(policy.rules_to[place.name], callers))
+    opened = route.opening(mesh, place, rules, quarantined, shadow)
+    tcp = place.protocol is Protocol.TCP
+    routes = _tcp(mesh, place, callers, opened) if tcp else _http(mesh, place, callers, opened)
+    return route.configuration(mesh, place, routes, list(place.names), slice_of(policy, place.name), shadow)
 
 
-def _among(rules: Sequence[Rule], callers: Collection[str]) -> Iterator[Rule]:
-    """The rules as they are for some callers. Nobody else calls on this node, nor needs to be known on it."""
-    for rule in rules:
-        here = tuple(caller for caller in rule.callers if caller in callers)
-        if here:
-            yield replace(rule, callers=here)
-
-
-def _http(mesh: Mesh, place: External, opened: dict[str, Any]) -> list[Any]:
+def _http(mesh: Mesh, place: External, callers: Collection[str], opened: dict[str, Any]) -> list[Any]:
     """Whatever name callers use, the host hears its own; and nothing of how they came to the proxy."""
     outward = RouteAction(
-        cluster=names.outside(place.name),
         host_rewrite_literal=_authority(place),
         timeout=seconds(0),
         idle_timeout=seconds(Timeouts().idle),
         upgrade_configs=[route.websocket(mesh, place)],
     )
+    _lead(mesh, outward, names.outside(place.name), callers)
     made = Route(match=route.ANY_PATH, route=outward, typed_per_filter_config=opened)
     made.request_headers_to_remove.append("x-forwarded-proto")
     return [route.tunnel(), made]
@@ -77,8 +79,16 @@ def _tcp(mesh: Mesh, place: External, callers: Collection[str], opened: dict[str
         gates = {caller: names.gate(caller, place.name) for caller in callers}
         session.inline_cluster_specifier_plugin.CopyFrom(chosen_by_caller(mesh, gates))
     else:
-        session.cluster = names.outside(place.name)
+        _lead(mesh, session, names.outside(place.name), callers)
     return [Route(match=route.CONNECT, route=session, typed_per_filter_config=opened), route.no_request()]
+
+
+def _lead(mesh: Mesh, action: Any, cluster: str, callers: Collection[str]) -> None:
+    """To the cluster, if there is somebody whom a route lets through."""
+    if callers:
+        action.cluster = cluster
+    else:
+        action.inline_cluster_specifier_plugin.CopyFrom(chosen_by_caller(mesh, {}))
 
 
 def _authority(place: External) -> str:

@@ -5,8 +5,8 @@ optional query. Whichever lookup answers, it names the first pattern in policy o
 does. The cost of a request is two map lookups and the regexes that share its literal prefix, however many rules there
 are.
 
-A rule with `when` decides only for some tokens, so a lookup may end in several of them, in policy order, and in what
-decides when none of them does.
+A rule with `when` decides only for some tokens, and one with a window at some times, so a lookup may end in several of
+them, in policy order, and in what decides when none of them does.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from septum.envoy.names import DENY, HEALTH
 from septum.model.claims import When
 from septum.model.mesh import Target
 from septum.model.operation import HttpPattern
+from septum.model.window import Window
 from septum.policy.decide import path_covers
 
 # `\C` is any byte: a query that is not UTF-8 must not make an allowed path fail to match.
@@ -27,15 +28,21 @@ _QUERY = r"(?:\?\C*)?"
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """A rule, by its id, as far as it opens one operation: to everybody, or to tokens of which `when` holds."""
+    """A rule, by its id, as far as it opens one operation: to tokens of which `when` holds, in a window, or always."""
 
     rule: str
     when: When | None = None
+    window: Window | None = None
+
+    @property
+    def asks(self) -> bool:
+        """Whether it may not hold for a request for the operation."""
+        return self.when is not None or self.window is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Where a lookup ends: the first of `asking` whose `when` holds, or else a rule that allows, or an own denial."""
+    """Where a lookup ends: the first of `asking` that holds, or else a rule that allows, or an own denial."""
 
     id: str
     allow: bool
@@ -46,7 +53,7 @@ class Outcome:
 class Behind:
     """What stands behind a prefix: regexes with what they open, in policy order, and the rule that takes all the rest.
 
-    The regex is None where whatever starts with the prefix is opened, to some tokens.
+    The regex is None where whatever starts with the prefix is opened, by what asks for more.
     """
 
     rows: tuple[tuple[str | None, Opening], ...]
@@ -66,7 +73,7 @@ def ending(openings: Iterable[Opening], otherwise: str = DENY) -> Outcome:
     """What decides among rules that all cover a request, in policy order: none counts behind one that asks nothing."""
     asking: dict[Opening, None] = {}
     for opening in openings:
-        if opening.when is None:
+        if not opening.asks:
             return Outcome(opening.rule, allow=True, asking=tuple(asking))
         asking[opening] = None
     return Outcome(otherwise, allow=False, asking=tuple(asking))
@@ -128,7 +135,7 @@ def _list_behind(target: Target, entries: Iterable[_Ranked]) -> Behind:
     rows: list[tuple[str | None, Opening]] = []
     for entry in entries:
         whole = _is_prefix(entry.pattern)
-        if whole and entry.opening.when is None:
+        if whole and not entry.opening.asks:
             return Behind(tuple(rows), entry.opening.rule)
         rows.append((None if whole else regex_of(entry.pattern, target), entry.opening))
     return Behind(tuple(rows))

@@ -17,7 +17,8 @@ from septum.envoy.forward import Way
 from septum.envoy.http_connection import Terms, terms
 from septum.envoy.reach import Reach, shut
 from septum.envoy.secret import Trusted
-from septum.model.mesh import Address, External, Mesh, Workload
+from septum.envoy.shadow import Candidate, Shadow
+from septum.model.mesh import Address, External, Mesh, Target, Workload
 from septum.model.policy import Policy
 from septum.model.resource_types import CLUSTER, LISTENER, ROUTE, SCOPE, SECRET
 
@@ -33,7 +34,7 @@ class Front:
 
     Its name, the workloads that it fronts, where their outbound listeners open, and the file to which its Envoy writes
     decisions. `cuts` has a token for each pair of a caller and a target whose live calls had to end; when a pair's
-    token changes, its live calls end. No token is the same as an empty one.
+    token changes, its live calls end. No token is the same as an empty one. A `candidate` changes routes alone.
     """
 
     node: str
@@ -42,6 +43,7 @@ class Front:
     decisions: str
     cuts: Mapping[Pair, str] = field(default_factory=dict)
     trust: Trusted | None = None
+    candidate: Candidate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +95,9 @@ class _Here:
     def served(self, workload: Workload) -> Piece:
         """A workload of this node as a target."""
         name, quarantined = workload.name, shut(self.policy, workload.name)
-        inputs = (workload, self.policy.rules_to[name], self.mesh.mode(workload), quarantined)
-        make = partial(_served, self.policy, workload, quarantined)
+        shadow = self._shadow(workload)
+        inputs = (workload, self.policy.rules_to[name], self.mesh.mode(workload), quarantined, shadow)
+        make = partial(_served, self.policy, workload, quarantined, shadow)
         return Piece(f"served/{name}", (*inputs, *self._around(workload)), make)
 
     def calling(self, workload: Workload) -> Piece:
@@ -108,16 +111,26 @@ class _Here:
         return Piece(f"calling/{name}", inputs, make, written)
 
     def reached(self) -> list[str]:
-        """The targets on other nodes that a caller of this one may reach."""
+        """The targets on other nodes that a caller of this one may reach, or would by the candidate."""
         return sorted(name for name in self._reachable() if name in self.mesh.workloads and self._elsewhere(name))
 
     def places(self) -> list[External]:
-        """The places outside that a caller of this node may reach."""
+        """The places outside that a caller of this node may reach, or would by the candidate."""
         external = self.mesh.external or {}
         return [external[name] for name in sorted(self._reachable() & external.keys())] if self.front.workloads else []
 
     def _reachable(self) -> frozenset[str]:
-        return self.reach.observed.union(*(self.reach.targets[caller] for caller in self.front.workloads))
+        opened = self.front.candidate.opened if self.front.candidate else {}
+        asked = (opened.get(caller, frozenset()) for caller in self.front.workloads)
+        return self.reach.observed.union(*(self.reach.targets[caller] for caller in self.front.workloads), *asked)
+
+    def _shadow(self, target: Target) -> Shadow | None:
+        return self.front.candidate.of(target) if self.front.candidate else None
+
+    def _shadow_here(self, target: Target) -> Shadow | None:
+        """As far as the callers of this node go."""
+        shadow = self._shadow(target)
+        return shadow and shadow.among(self.front.workloads)
 
     def onward(self, target: Workload) -> Iterator[Piece]:
         """The way to a target on another node: its names, the connections, and who may use them, which changes most."""
@@ -128,16 +141,18 @@ class _Here:
         mesh, name, around = self.mesh, target.name, self._around(target)
         yield Piece(f"named/{name}", (target, mesh.trust_domain), partial(_named, mesh, target), everywhere=True)
         yield Piece(f"onward/{name}", (target, ways, *around), partial(_onward, mesh, target, ways))
-        routed = partial(_routed, mesh, target, ways, quarantined)
-        yield Piece(f"routed/{name}", (target, observed, ways, quarantined, *around), routed)
+        shadow = self._shadow_here(target)
+        routed = partial(_routed, mesh, target, ways, quarantined, shadow)
+        yield Piece(f"routed/{name}", (target, observed, ways, quarantined, shadow, *around), routed)
 
     def outward(self, place: External) -> Piece:
         """The way to a place outside, and what of it is open."""
         paired, observed = self.reach.callers[place.name], place.name in self.reach.observed
         callers = tuple(name for name in self.front.workloads if observed or name in paired)
-        quarantined = shut(self.policy, place.name)
-        inputs = (place, self.policy.rules_to[place.name], callers, quarantined, self.mesh.trust_domain, self.terms)
-        make = partial(_outward, self.policy, place, callers, quarantined, self.terms)
+        quarantined, shadow = shut(self.policy, place.name), self._shadow_here(place)
+        rules, around = self.policy.rules_to[place.name], (self.mesh.trust_domain, self.terms)
+        inputs = (place, rules, callers, quarantined, shadow, *around)
+        make = partial(_outward, self.policy, place, callers, quarantined, shadow, self.terms)
         return Piece(f"outward/{place.name}", inputs, make)
 
     def inbound(self) -> Piece:
@@ -185,10 +200,12 @@ def _tokens(cuts: Iterable[tuple[str, tuple[str, str, str]]]) -> dict[str, str]:
     return {name: sha256(repr(sorted(of_name)).encode()).hexdigest()[:16] for name, of_name in found.items()}
 
 
-def _served(policy: Policy, workload: Workload, quarantined: frozenset[str]) -> Iterator[Part]:
+def _served(
+    policy: Policy, workload: Workload, quarantined: frozenset[str], shadow: Shadow | None
+) -> Iterator[Part]:
     name = workload.name
     yield CLUSTER, name, cluster.workload_cluster(workload)
-    yield ROUTE, name, route.route_configuration(policy, workload, quarantined)
+    yield ROUTE, name, route.route_configuration(policy, workload, quarantined, shadow)
     for authority in policy.mesh.authorities(workload):
         yield SCOPE, authority, route.scope(authority, name)
 
@@ -213,20 +230,28 @@ def _onward(mesh: Mesh, target: Workload, ways: tuple[Way, ...]) -> Iterator[Par
         yield CLUSTER, names.forward(way.caller, target.name), forward.forward_cluster(mesh, way, target, at)
 
 
-def _routed(mesh: Mesh, target: Workload, ways: tuple[Way, ...], quarantined: frozenset[str]) -> Iterator[Part]:
-    yield ROUTE, target.name, forward.forward_routes(mesh, target, ways, quarantined)
+def _routed(
+    mesh: Mesh, target: Workload, ways: tuple[Way, ...], quarantined: frozenset[str], shadow: Shadow | None
+) -> Iterator[Part]:
+    yield ROUTE, target.name, forward.forward_routes(mesh, target, ways, quarantined, shadow)
 
 
 def _outward(
-    policy: Policy, place: External, callers: tuple[str, ...], quarantined: frozenset[str], terms: Terms
+    policy: Policy,
+    place: External,
+    callers: tuple[str, ...],
+    quarantined: frozenset[str],
+    shadow: Shadow | None,
+    terms: Terms,
 ) -> Iterator[Part]:
-    made = outside.place_cluster(place)
-    yield CLUSTER, made.name, made
+    if callers:
+        made = outside.place_cluster(place)
+        yield CLUSTER, made.name, made
     for caller in callers if place.sni else ():
         name = names.gate(caller, place.name)
         yield CLUSTER, name, gate.gate_cluster(caller, place)
         yield LISTENER, name, gate.gate_listener(policy.mesh, caller, place, terms.decisions)
-    yield ROUTE, place.name, outside.place_routes(policy, place, callers, quarantined)
+    yield ROUTE, place.name, outside.place_routes(policy, place, callers, quarantined, shadow)
     for authority in policy.mesh.names(place):
         yield SCOPE, authority, route.scope(authority, place.name)
 

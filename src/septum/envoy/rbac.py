@@ -1,8 +1,9 @@
 """The RBAC filter: a base that denies by itself, and the matcher tree that opens what the rules of one target allow.
 
-caller (exact) → method (exact) → path (exact, then longest prefix, then the regexes behind it) → claims, where a rule
-asks for some. `on_no_match` denies at every level, so a deny is the fall-through and never a branch. An empty `RBAC{}`
-would allow everything, hence the base.
+caller (exact) → method (exact) → path (exact, then longest prefix, then the regexes behind it) → time and claims, where
+a rule asks for them. `on_no_match` denies at every level, so a deny is the fall-through and never a branch. An empty
+`RBAC{}` would allow everything, hence the base. Where a target is only observed, each of these denials passes, and says
+so.
 
 What lies below a match decides: Envoy does not come back to try the next one. So rows that may not hold stand in one
 flat list, each with all that its rule asks, and none leads to a list of its own.
@@ -10,7 +11,7 @@ flat list, each with all that its rule asks, and none leads to a list of its own
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from envoy.config.rbac.v3.rbac_pb2 import RBAC as RbacPolicy
@@ -22,8 +23,9 @@ from xds.type.matcher.v3.matcher_pb2 import Matcher
 from xds.type.matcher.v3.regex_pb2 import RegexMatcher
 from xds.type.matcher.v3.string_pb2 import StringMatcher
 
-from septum.envoy import jwt, names
+from septum.envoy import jwt, names, window
 from septum.envoy.paths import Behind, Opening, Outcome, PathPlan, ending, plan_paths, regex_of
+from septum.envoy.shadow import Shadow
 from septum.envoy.wire import matching
 from septum.model.mesh import Mesh, Mode, Protocol, Target
 from septum.model.operation import HttpPattern, PathPattern
@@ -43,6 +45,7 @@ def _action(id: str, *, allow: bool) -> Any:
 
 _DENY = _action(names.DENY, allow=False)
 _QUARANTINED = _action(names.QUARANTINE, allow=False)
+_OBSERVED = _action(names.OBSERVE, allow=True)
 
 
 def base() -> Any:
@@ -60,29 +63,69 @@ def tunnel() -> Any:
     return RBACPerRoute(rbac=RBAC(matcher=Matcher(on_no_match=_action(names.TUNNEL, allow=True))))
 
 
-def per_route(mesh: Mesh, target: Target, rules: Sequence[Rule], quarantined: Collection[str] = ()) -> Any:
-    """What the rules open on the target: enforced, or beside an open door when the target is observed.
+def per_route(
+    mesh: Mesh,
+    target: Target,
+    rules: Sequence[Rule],
+    quarantined: Collection[str] = (),
+    shadow: Shadow | None = None,
+) -> Any:
+    """What the rules open on the target: alone or, when the target is observed, by name among all that passes.
 
     Nothing opens a target that is quarantined, nor any target to a caller that is, observed or not.
     """
+    takes_upgrades = target.websocket or mesh.mode(target) is Mode.OBSERVE
+    made = RBAC(matcher=_enforced(mesh, target, rules, quarantined))
+    if shadow is not None:
+        made.shadow_matcher.CopyFrom(beside(mesh, shadow, takes_upgrades=takes_upgrades))
+    return RBACPerRoute(rbac=made)
+
+
+def beside(mesh: Mesh, shadow: Shadow, *, takes_upgrades: bool) -> Any:
+    """What a candidate would do, as if it were enforced; `takes_upgrades` is whether the route lets WebSocket by."""
+    if shadow.target is None or shadow.target.name in shadow.quarantined:
+        return Matcher(on_no_match=_DENY)
+    tree = _target_tree(mesh, shadow.target, shadow.rules, takes_upgrades=takes_upgrades)
+    return _without(mesh, shadow.quarantined, tree)
+
+
+def _enforced(mesh: Mesh, target: Target, rules: Sequence[Rule], quarantined: Collection[str]) -> Any:
     if target.name in quarantined:
-        return RBACPerRoute(rbac=RBAC(matcher=Matcher(on_no_match=_QUARANTINED)))
-    tree = _target_tree(mesh, target, rules)
+        return Matcher(on_no_match=_QUARANTINED)
     if mesh.mode(target) is Mode.ENFORCE:
-        return RBACPerRoute(rbac=RBAC(matcher=_without(mesh, quarantined, tree, _nested(tree))))
-    observe = _action(names.OBSERVE, allow=True)
-    opened = _without(mesh, quarantined, Matcher(on_no_match=observe), observe)
-    return RBACPerRoute(rbac=RBAC(matcher=opened, shadow_matcher=tree))
+        return _without(mesh, quarantined, _target_tree(mesh, target, rules, takes_upgrades=target.websocket))
+    return _without(mesh, quarantined, _passing(_target_tree(mesh, target, rules, takes_upgrades=True)))
 
 
-def _without(mesh: Mesh, quarantined: Collection[str], matcher: Any, otherwise: Any) -> Any:
-    """The matcher, or, where callers are quarantined, their denial and then what the matcher amounts to."""
+def _without(mesh: Mesh, quarantined: Collection[str], matcher: Any) -> Any:
+    """The matcher, or, where callers are quarantined, their denial and then the matcher."""
     if not quarantined:
         return matcher
-    return _exact(_CALLER, {str(mesh.spiffe(name)): _QUARANTINED for name in sorted(quarantined)}, otherwise)
+    shut = {str(mesh.spiffe(name)): _QUARANTINED for name in sorted(quarantined)}
+    return _exact(_CALLER, shut, _nested(matcher))
 
 
-def _target_tree(mesh: Mesh, target: Target, rules: Sequence[Rule]) -> Any:
+def _passing(matcher: Any) -> Any:
+    """The same tree, in which every denial is a passage that names itself `OBSERVE`."""
+    for on in _ends(matcher):
+        if on.HasField("matcher"):
+            _passing(on.matcher)
+        elif Action.FromString(on.action.typed_config.value).action == RbacPolicy.DENY:
+            on.CopyFrom(_OBSERVED)
+    return matcher
+
+
+def _ends(matcher: Any) -> Iterator[Any]:
+    """Where a matcher leads: by each of its branches, and without a match."""
+    tree = matcher.matcher_tree
+    yield from tree.exact_match_map.map.values()
+    yield from tree.prefix_match_map.map.values()
+    for field in matcher.matcher_list.matchers:
+        yield field.on_match
+    yield matcher.on_no_match
+
+
+def _target_tree(mesh: Mesh, target: Target, rules: Sequence[Rule], *, takes_upgrades: bool) -> Any:
     by_caller: dict[str, list[Rule]] = {}
     for rule in rules:
         for caller in dict.fromkeys(rule.callers):
@@ -95,21 +138,25 @@ def _target_tree(mesh: Mesh, target: Target, rules: Sequence[Rule]) -> Any:
             shared[key] = _connect(own) if target.protocol is Protocol.TCP else _nested(_by_method(target, own))
         branches[str(mesh.spiffe(caller))] = shared[key]
     tree = _readable(target, _exact(_CALLER, branches))
-    if target.websocket or target.protocol is Protocol.TCP or mesh.mode(target) is Mode.ENFORCE:
+    if target.websocket or target.protocol is Protocol.TCP or not takes_upgrades:
         return tree
-    # Envoy itself refuses an undeclared upgrade where the target is enforced; an observed one only notes it.
+    # Envoy itself refuses an upgrade that the route does not take; what the target does not declare is denied here.
     upgrade = [(_regex(_UPGRADE, "(?i)websocket"), _action(names.UPGRADE, allow=False))]
     return _list(upgrade, _nested(tree))
 
 
 def _connect(rules: Sequence[Rule]) -> Any:
-    return _on_match(ending(Opening(rule.id, rule.when) for rule in rules))
+    return _on_match(ending(map(_opening, rules)))
+
+
+def _opening(rule: Rule) -> Opening:
+    return Opening(rule.id, rule.when, rule.window)
 
 
 def _by_method(target: Target, rules: Sequence[Rule]) -> Any:
     by_method: dict[str, list[tuple[HttpPattern, Opening]]] = {}
     for rule in rules:
-        opening = Opening(rule.id, rule.when)
+        opening = _opening(rule)
         for pattern in rule.operations or ():
             for method in pattern.methods:
                 by_method.setdefault(method, []).append((pattern, opening))
@@ -171,9 +218,10 @@ def _rows(target: Target, leaves: Sequence[tuple[str | None, Opening]]) -> list[
 
 
 def _row(regex: str | None, opening: Opening) -> Any:
-    """All that an opening asks: the path, which is cheap and rarely matches, and then the claims."""
-    asked = [] if regex is None else [_regex(_PATH, regex)]
-    return _all(asked if opening.when is None else [*asked, *jwt.claims(opening.when)])
+    """All that an opening asks: the path, which is cheap and rarely matches, then the time, and then the claims."""
+    path = [] if regex is None else [_regex(_PATH, regex)]
+    time = [] if opening.window is None else [window.inside(opening.window)]
+    return _all([*path, *time, *([] if opening.when is None else jwt.claims(opening.when))])
 
 
 def _on_match(outcome: Outcome) -> Any:

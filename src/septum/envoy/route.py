@@ -18,9 +18,10 @@ from google.protobuf.wrappers_pb2 import BoolValue
 from xds.type.matcher.v3.matcher_pb2 import Matcher
 
 from septum.envoy import jwt, names, rbac
+from septum.envoy.shadow import Shadow
 from septum.envoy.wire import matching, pack, seconds
 from septum.model.mesh import Mesh, Mode, Protocol, Target, Workload
-from septum.model.policy import Policy
+from septum.model.policy import Policy, Rule
 from septum.policy.digest import slice_of
 
 ANY_PATH = RouteMatch(prefix="/")
@@ -30,15 +31,32 @@ TERMINATE = RouteAction.UpgradeConfig(upgrade_type="CONNECT", connect_config=Rou
 MISDIRECTED_REQUEST = 421
 
 
-def route_configuration(policy: Policy, target: Workload, quarantined: Collection[str] = ()) -> Any:
+def route_configuration(
+    policy: Policy, target: Workload, quarantined: Collection[str] = (), shadow: Shadow | None = None
+) -> Any:
     """Where requests to the target go, and what of them the rules open; `quarantined` are those it concerns."""
     mesh, rules = policy.mesh, policy.rules_to[target.name]
-    opened = policies(rbac.per_route(mesh, target, rules, quarantined), jwt.per_route(mesh, rules))
+    opened = opening(mesh, target, rules, quarantined, shadow)
     routes = _tcp(target, opened) if target.protocol is Protocol.TCP else _http(mesh, target, opened)
-    return configuration(mesh, target, routes, _domains(mesh, target), slice_of(policy, target.name))
+    return configuration(mesh, target, routes, _domains(mesh, target), slice_of(policy, target.name), shadow)
 
 
-def configuration(mesh: Mesh, target: Target, routes: Sequence[Any], domains: Sequence[str], slice: str = "") -> Any:
+def opening(
+    mesh: Mesh, target: Target, rules: Sequence[Rule], quarantined: Collection[str], shadow: Shadow | None
+) -> dict[str, Any]:
+    """What the routes to a target say to the filters: what the rules open, and what a candidate would."""
+    decided = rbac.per_route(mesh, target, rules, quarantined, shadow)
+    return policies(decided, jwt.per_route(mesh, [*rules, *(shadow.rules if shadow else ())]))
+
+
+def configuration(
+    mesh: Mesh,
+    target: Target,
+    routes: Sequence[Any],
+    domains: Sequence[str],
+    slice: str = "",
+    shadow: Shadow | None = None,
+) -> Any:
     """The routes under the target's name. `slice` names, in records, the rules that they carry.
 
     In a mesh of many nodes the inbound listener leads here by server name alone, so `:authority` is compared with
@@ -47,7 +65,7 @@ def configuration(mesh: Mesh, target: Target, routes: Sequence[Any], domains: Se
     hosts = [VirtualHost(name=target.name, domains=domains if mesh.nodes else ["*"], routes=routes)]
     if mesh.nodes:
         hosts.append(VirtualHost(name=names.MISDIRECTED, domains=["*"], routes=_misdirected()))
-    metadata = _metadata(mesh, target, slice)
+    metadata = _metadata(mesh, target, slice, shadow.version if shadow else "")
     for made in (made for host in hosts for made in host.routes):
         made.metadata.CopyFrom(metadata)
     return RouteConfiguration(
@@ -145,7 +163,9 @@ def _open_to_an_answer() -> Any:
     return RBACPerRoute(rbac=RBAC(matcher=Matcher(on_no_match=on_match)))
 
 
-def _metadata(mesh: Mesh, target: Target, slice: str) -> Any:
+def _metadata(mesh: Mesh, target: Target, slice: str, candidate: str) -> Any:
+    named = {"slice": slice, names.CANDIDATE: candidate}
     fields = Struct()
-    fields.update({"target": target.name, "mode": str(mesh.mode(target))} | ({"slice": slice} if slice else {}))
+    fields.update({"target": target.name, "mode": str(mesh.mode(target))})
+    fields.update({name: value for name, value in named.items() if value})
     return Metadata(filter_metadata={names.METADATA: fields})

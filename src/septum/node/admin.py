@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
@@ -15,7 +16,8 @@ from urllib.parse import quote
 
 from septum.node import adopted
 
-_EPOCH = "server.hot_restart_epoch"
+_EPOCH, _CONNECTIONS = "server.hot_restart_epoch", "server.total_connections"
+_ATTEMPTS = ".health_check.attempt"
 _SETTLED = 10.0  # seconds after which an Envoy surely handles signals
 
 
@@ -128,6 +130,26 @@ async def read_counter(one: Line, name: str) -> Counter:
     """The counter of the Envoy at the other end. Raises AdminError."""
     values = await stats(one, f"^({_literal(name)}|{_literal(_EPOCH)})$" if name else f"^{_literal(_EPOCH)}$")
     return Counter(values.get(name, 0), values.get(_EPOCH))
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """How an Envoy is: its connections, and whether each workload that it has checked passed the last time."""
+
+    connections: int
+    health: Mapping[str, bool]
+
+
+async def vitals(directory: Path) -> Vitals | None:
+    """How the Envoy of a state directory is, or None when it does not answer."""
+    try:
+        with closing(await line(directory)) as one:
+            found = await stats(one, f"^({_literal(_CONNECTIONS)}|cluster[.].*[.]health_check[.](attempt|healthy))$")
+    except AdminError:
+        return None
+    checked = (name.removesuffix(_ATTEMPTS) for name, value in found.items() if name.endswith(_ATTEMPTS) and value)
+    health = {name.removeprefix("cluster."): found.get(f"{name}.health_check.healthy", 0) > 0 for name in checked}
+    return Vitals(found.get(_CONNECTIONS, 0), health)
 
 
 async def connections(one: Line) -> int:

@@ -30,7 +30,6 @@ from septum.telemetry.agent import AgentView
 from septum.xds.status import Happening, NodeRefused, Settled
 
 _log = structlog.get_logger("septum.agent")
-_CONNECTIONS = "server.total_connections"
 XDS, KEPT = "xds.sock", "snapshot"
 
 
@@ -155,19 +154,20 @@ class Agent:
 
     async def _observe(self) -> Report:
         relay = self._relaying.status()
-        counted = await admin.counter(self._state, _CONNECTIONS)
+        vitals = await admin.vitals(self._state)
         run = adopted.run_of(self._state, "envoy")
         self._runs |= {run} if run else set()
         self._report = Report(
             septum=__version__,
-            envoy_up=counted is not None,
+            envoy_up=vitals is not None,
             envoy_starts=len(self._runs),
             certificates=(*self._certifier.certificates(), *(self._spire.certificates() if self._spire else ())),
             source="spire" if self._spire else "septum",
             roots=self._credentials.digest(),
             kept=relay.kept,
             clock=self._clock(),
-            connections=counted or 0,
+            connections=vitals.connections if vitals else 0,
+            health=dict(vitals.health) if vitals else {},
             drained=self._draining,
             records=dict(self._records.status()),
             troubles=(

@@ -20,7 +20,6 @@ UNKNOWN_NAME = "SEP203"
 WRONG_SHAPE = "SEP204"
 WRONG_VALUE = "SEP205"
 DUPLICATE_NAME = "SEP206"
-LATER = "SEP207"
 NO_MESH = "SEP208"
 IGNORED_FILE = "SEP209"
 MISSING_FILE = "SEP210"
@@ -35,6 +34,7 @@ REPEATED = "SEP304"
 NOT_A_CALLER = "SEP305"
 NO_STATEMENT = "SEP306"
 OUT_OF_TIME = "SEP307"
+NOT_A_REQUEST = "SEP308"
 
 ADDRESS_CLASH = "SEP401"
 AUTHORITY_CLASH = "SEP402"
@@ -47,6 +47,23 @@ PLAIN_TEXT = "SEP408"
 
 BROKEN_GUARANTEE = "SEP501"
 OVERRIDDEN = "SEP502"
+NOT_CARRIED_OUT = "SEP503"
+
+SHADOWED = "SEP601"
+TWIN = "SEP602"
+COVERED = "SEP603"
+TOO_WIDE = "SEP604"
+NOBODY_YET = "SEP605"
+NEEDLESS_GRANT = "SEP606"
+ENDED = "SEP607"
+TO_ITSELF = "SEP608"
+UNUSED_ISSUER = "SEP609"
+IDLE_IGNORE = "SEP610"
+
+NEWLY_ALLOWED = "SEP701"
+NEWLY_DENIED = "SEP702"
+PASSES_OTHERWISE = "SEP703"
+DENIED_ON_RECORD = "SEP704"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +133,6 @@ CODES: dict[str, Code] = {
         "names in common, since rules name both in `to`. An issuer is listed once, "
         "so that one set of keys is asked about it.",
     ),
-    LATER: Code(
-        "not in this version",
-        "This part of the language comes in a later version. It is refused, because a condition that is ignored widens "
-        "what a rule allows.",
-    ),
     NO_MESH: Code("no mesh here", "A mesh is a directory with a `septum.yaml`. `septum init` writes one."),
     IGNORED_FILE: Code(
         "file that would be ignored",
@@ -182,6 +194,12 @@ CODES: dict[str, Code] = {
         "A time is written as RFC 3339 has it, with its offset and in whole seconds: `2027-01-31T00:00:00Z`. A rule "
         "ends after it begins; otherwise it would never hold.",
     ),
+    NOT_A_REQUEST: Code(
+        "not a request",
+        "A policy test asks for concrete requests, as a client would send them: `GET /orders/42` and not "
+        "`GET /orders/{id}`. One that the target does not speak, or that nobody could send, is denied whatever the "
+        "rules say, so it would test nothing.",
+    ),
     ADDRESS_CLASH: Code("address used twice", "Two things cannot listen at one address."),
     AUTHORITY_CLASH: Code(
         "ambiguous host name",
@@ -220,6 +238,81 @@ CODES: dict[str, Code] = {
         "overridden guarantee",
         "A guarantee is broken, and its `override` allows that until the time it names. After that the policy is "
         "refused as it stands.",
+    ),
+    NOT_CARRIED_OUT: Code(
+        "guarantee not carried out yet",
+        "The rules keep the guarantee, but something in the way is observed: what no rule allows still goes through it, "
+        "and is only recorded. The message has a chain that goes through. Enforce what it names when you are ready.",
+    ),
+    SHADOWED: Code(
+        "rule without effect",
+        "Everything that the rule allows is allowed by other rules too, so it could go and nothing would change, also "
+        "for workloads that its segments get later. Which requests rules allow is computed exactly, over paths, claims "
+        "and time. `septum lint --fix` takes it out.",
+    ),
+    TWIN: Code(
+        "rule that stands twice",
+        "Another rule allows just the same to the same, and one of the two is most likely a slip. `septum lint --fix` "
+        "keeps the one that is written first.",
+    ),
+    COVERED: Code(
+        "operation without effect",
+        "What this operation of the rule allows is allowed by its other operations, or by other rules, too. `septum "
+        "lint --fix` takes it out of the rule.",
+    ),
+    TOO_WIDE: Code(
+        "everything is allowed",
+        "The rule allows every path or every gRPC method of its targets, also those that nobody knows of or that come "
+        "later. Name what is needed; where there is a record of traffic, the message says what was used.",
+    ),
+    NOBODY_YET: Code(
+        "segment without workloads",
+        "The rule names a segment that no workload is in, so this part of it is about nobody. Whoever is put into the "
+        "segment later will have what the rule allows.",
+    ),
+    NEEDLESS_GRANT: Code(
+        "grant without effect",
+        "The rule ends some day, and rules that do not end allow all of it: when it ends, nothing ends. `septum lint "
+        "--fix` takes it out; if it was meant to end, take away what makes it needless.",
+    ),
+    ENDED: Code(
+        "grant that is over",
+        "The rule has ended and allows nothing any more. `septum lint --fix` and `septum tidy --write` take it out.",
+    ),
+    TO_ITSELF: Code(
+        "workload that calls itself",
+        "The rule names one workload as caller and as target. A workload rarely calls itself through the proxy, so one "
+        "of the two is most likely a slip.",
+    ),
+    UNUSED_ISSUER: Code(
+        "issuer without use",
+        "No rule asks for a token of this issuer, so its keys are kept for nothing. Remove it, or write the rule that "
+        "was to ask for it.",
+    ),
+    IDLE_IGNORE: Code(
+        "comment without effect",
+        "A comment `# septum: ignore CODE` is about a finding that is not there, or about none that can be ignored: "
+        "only what `septum lint` finds can. Left where it is, it would hide the next one.",
+    ),
+    NEWLY_ALLOWED: Code(
+        "newly allowed",
+        "After the change the marked rule allows requests that are denied now, of which the message has one. `septum "
+        "plan` shows these in code review; `--fail-on widen` makes it fail.",
+    ),
+    NEWLY_DENIED: Code(
+        "newly denied",
+        "The change takes away requests that are allowed now, of which the message has one. `--fail-on narrow` makes "
+        "`septum plan` fail.",
+    ),
+    PASSES_OTHERWISE: Code(
+        "passes or stops as a whole",
+        "Whatever is asked of an observed target passes, and nothing passes to and from somebody in quarantine. The "
+        "change begins or ends one of these.",
+    ),
+    DENIED_ON_RECORD: Code(
+        "recorded requests would be denied",
+        "Requests like those that the message counts are on record, passed, and would be denied after the change. "
+        "`--fail-on replay-deny` makes `septum plan` fail.",
     ),
 }
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from septum.model.claims import AnyOf, Contains, Equals, Scope, Test, When
-from septum.model.diagnostic import Diagnostic, Span
+from septum.model.diagnostic import Diagnostic
 from septum.model.mesh import Mesh
 from septum.policy.codes import WRONG_VALUE
 from septum.policy.fit import value_of
@@ -73,15 +73,17 @@ def _issuer(name: Scalar, written: Node, mesh: Mesh) -> Iterator[Diagnostic]:
         message = "a token has one issuer, which is a text"
         yield Diagnostic(WRONG_VALUE, message, name.span, help="write the issuer, or {any_of: [...]} of several")
         return
-    known = {issuer.issuer: issuer.span for issuer in mesh.issuers.values()}
+    known = {issuer.issuer for issuer in mesh.issuers.values()}
     for one in words(value if isinstance(written, Mapping) else written):
         if not isinstance(value_of(one), str):
             yield Diagnostic(WRONG_VALUE, "an issuer is a text", one.span, help="quote it")
         elif one.text and one.text not in known:
-            yield _unknown(one, known, mesh)
+            yield unknown_issuer(one, mesh)
 
 
-def _unknown(written: Scalar, known: dict[str, Span | None], mesh: Mesh) -> Diagnostic:
+def unknown_issuer(written: Scalar, mesh: Mesh) -> Diagnostic:
+    """The diagnostic for an issuer that the mesh does not list."""
+    known = {issuer.issuer: issuer.span for issuer in mesh.issuers.values()}
     diagnostic = unknown_name("issuer", written.text, written.span, known)
     if not known:
         return replace(diagnostic, help="list it in septum.yaml, under `issuers`")

@@ -60,7 +60,7 @@ def allows(rule: Rule, target: Target, request: Request) -> bool:
 
 
 def opens(rule: Rule, target: Target, operation: Operation) -> bool:
-    """Whether a rule that names the caller and the target covers the operation, for claims and times that it asks for."""
+    """Whether a rule that names the caller and the target covers the operation, whatever else it asks."""
     match operation:
         case RefusedOperation():
             return False

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from septum.model.diagnostic import Diagnostic, Span
-from septum.policy.codes import LATER, MISSING_KEY, NOTHING_ALLOWED, UNKNOWN_KEY, WRONG_SHAPE, WRONG_VALUE
+from septum.policy.codes import MISSING_KEY, NOTHING_ALLOWED, UNKNOWN_KEY, WRONG_SHAPE, WRONG_VALUE
 from septum.policy.shape import Data, Either, Flag, Keys, Many, Named, Number, Shape, Text, Value
 from septum.policy.source import Mapping, Node, Scalar, Sequence, first
 
@@ -80,9 +80,6 @@ class _Walk:
         for key, value in node.entries:
             if key.text in shape.keys:
                 self.check(value, shape.keys[key.text], f"`{key.text}`", key.span)
-            elif key.text in shape.later:
-                message = f"`{key.text}` ({shape.later[key.text]}) is not in this version of Septum"
-                self._add(LATER, message, key.span, help="leave it out; ignoring it would change what the policy says")
             else:
                 self._add(UNKNOWN_KEY, f"unknown key `{key.text}`", key.span, help=suggestion(key.text, shape.keys))
         self._required(node, shape.required, what, at)

@@ -14,17 +14,28 @@ from septum.model.claims import When, implies
 from septum.model.mesh import External, Issuer, Mesh, Mode, Target
 from septum.model.operation import HttpPattern
 from septum.model.policy import Policy, Rule
+from septum.model.window import Window
 from septum.policy.decide import pattern_covers
 
 Pair = tuple[str, str]
 
 
-def revoked(old: Policy, new: Policy) -> frozenset[Pair]:
-    """The (caller, target) pairs that may have had a call under `old` that `new` does not allow any more."""
+def revoked(old: Policy, new: Policy, ended: float | None = None) -> frozenset[Pair]:
+    """The (caller, target) pairs that may have had a call under `old` that `new` does not allow any more.
+
+    `ended` is a moment up to which the calls were ended that a grant had opened, so that nobody has them any more.
+    """
     if old is new:
         return frozenset()
+    if ended is not None:
+        old = _without_ended(old, ended)
     change = _Change(old, new, _gone(old, new), _narrowed_issuers(old.mesh, new.mesh))
     return frozenset((caller, name) for name in old.mesh.targets for caller in change.cut_off(name))
+
+
+def _without_ended(policy: Policy, ended: float) -> Policy:
+    left = tuple(rule for rule in policy.rules if rule.window is None or not rule.window.over(ended))
+    return policy if len(left) == len(policy.rules) else replace(policy, rules=left)
 
 
 def _gone(old: Policy, new: Policy) -> frozenset[str]:
@@ -103,7 +114,11 @@ def _by_caller(rules: Iterable[Rule], callers: set[str]) -> Mapping[str, list[Ru
 
 def _replaced(rule: Rule, by: Iterable[Rule], target: Target, issuers: frozenset[str]) -> bool:
     """Whether rules that name the same caller and target open all that this one opened."""
-    fitting = [other for other in by if _holds_where(rule.when, other.when, issuers)]
+    fitting = [
+        other
+        for other in by
+        if _holds_where(rule.when, other.when, issuers) and _holds_while(rule.window, other.window)
+    ]
     if rule.operations is None:
         return any(other.operations is None for other in fitting)
     patterns = [pattern for other in fitting for pattern in other.operations or ()]
@@ -115,6 +130,15 @@ def _holds_where(before: When | None, after: When | None, issuers: frozenset[str
     if after is not None and not issuers.isdisjoint(after.issuers):
         return False
     return implies(before, after)
+
+
+def _holds_while(before: Window | None, after: Window | None) -> bool:
+    """Whether the new window is open whenever the old one was."""
+    if after is None or before is None:
+        return after is None
+    begins = after.from_time is None or (before.from_time is not None and after.from_time <= before.from_time)
+    ends = after.until is None or (before.until is not None and before.until <= after.until)
+    return begins and ends
 
 
 def _opened(pattern: HttpPattern, by: Iterable[HttpPattern], target: Target) -> bool:

@@ -30,10 +30,9 @@ def _of(shape: Shape) -> dict[str, Any]:
             return described | {"type": "boolean"}
         case Number(least=least, most=most):
             return described | {"type": "integer", "minimum": least, "maximum": most}
-        case Data():
-            return described | {"type": ["string", "integer", "boolean", "array", "object"]}
-        case Value():
-            return described | {"type": ["string", "integer", "boolean"]}
+        case Value() | Data():
+            further = ["array", "object"] if isinstance(shape, Data) else []
+            return described | {"type": ["string", "integer", "boolean", *further]}
         case Named(of=of, required=required):
             body: dict[str, Any] = {"type": "object", "additionalProperties": _of(of)}
             return described | body | ({"required": list(required)} if required else {})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 # Envoy counts what is open in 32 bits.
 _MOST = 2**32 - 1
@@ -95,14 +95,10 @@ class Either:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """A mapping with these keys and no others; `noun` is what a message calls it.
-
-    `later` holds keys of a later version, and what they would do.
-    """
+    """A mapping with these keys and no others; `noun` is what a message calls it."""
 
     keys: Mapping[str, Shape]
     required: tuple[str, ...] = ()
-    later: Mapping[str, str] = field(default_factory=dict)
     doc: str = ""
     noun: str = ""
 

@@ -74,6 +74,7 @@ class Report(Message, frozen=True):
 
     `clock` is the node's own time, since certificates and records depend on it. `records` is how shipping stands,
     `roots` the digest of the roots it trusts the control plane by, `kept` the snapshot it could start from alone.
+    `health` are the workloads whose health its Envoy has checked, and whether they passed.
     """
 
     septum: str = ""
@@ -89,6 +90,7 @@ class Report(Message, frozen=True):
     drained: bool = False
     records: dict[str, str | int | float | bool | None] = {}
     troubles: tuple[str, ...] = ()
+    health: dict[str, bool] = {}
 
 
 class Orders(Message, frozen=True):

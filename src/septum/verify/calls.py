@@ -1,31 +1,33 @@
-"""Which calls a policy's rules allow from a moment on, as a graph of workloads and places outside.
-
-Sets of workloads are the bits of a number, in the mesh's order: a step over all callers of a target is one operation,
-however many there are.
-"""
+"""Which calls a policy's rules allow from a moment on, and a request for each."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from septum.model.decision import Decision, Request
 from septum.model.mesh import Mode, Protocol, Target
-from septum.model.operation import ConnectOperation, HttpPattern
+from septum.model.operation import HttpPattern, PathPattern
 from septum.model.policy import Policy, Rule
 from septum.policy.decide import decide, goes_through
 from septum.verify import region
-from septum.verify.region import Asked, Region
+from septum.verify.chains import Chains, members
+from septum.verify.overlap import opens_some
+from septum.verify.region import Region
+from septum.verify.witness import Asked
 
 _EVERYTHING = {
     Protocol.HTTP: (HttpPattern.parse("* /**"),),
     Protocol.GRPC: (HttpPattern.parse_grpc("*"),),
 }
 
+# Patterns that cover by their words alone; None is whatever can be asked.
+Operations = tuple[HttpPattern, ...] | None
+
 
 class UnsoundError(RuntimeError):
-    """`decide` says otherwise than the sets of requests do. One of them is wrong, and that is a mistake of Septum."""
+    """`decide` says otherwise than the sets of requests do: one of them is wrong, which is a mistake of Septum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +47,17 @@ class Step:
 class Calls:
     """What is allowed at some moment from `now` on, with any token. Nothing is to or from who is quarantined.
 
-    With `passing` it is what goes through: everything to a target that is observed as well.
+    With `passing` it is what goes through: whatever is asked of a target that is observed as well. Sets of workloads
+    are bits of a number, in the mesh's order.
     """
 
     policy: Policy
     now: float
     passing: bool = False
     _sets: dict[tuple[str, ...], int] = field(default_factory=dict, repr=False, compare=False)
+    _rules: dict[str, tuple[Rule, ...]] = field(default_factory=dict, repr=False, compare=False)
     _regions: dict[tuple[int, str], Region] = field(default_factory=dict, repr=False, compare=False)
-    _known: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
-    _closed: dict[int, int] = field(default_factory=dict, repr=False, compare=False)
+    _called: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def workloads(self) -> tuple[str, ...]:
@@ -71,6 +74,11 @@ class Calls:
         """All workloads that are not quarantined."""
         return self.set_of(self.workloads)
 
+    @cached_property
+    def chains(self) -> Chains:
+        """Chains of these calls."""
+        return Chains(lambda index: self.callers(self.workloads[index]))
+
     def set_of(self, names: tuple[str, ...]) -> int:
         """The set of these workloads, without who is quarantined; other names are nobody."""
         known = self._sets.get(names)
@@ -81,115 +89,107 @@ class Calls:
             self._sets[names] = known
         return known
 
-    def names(self, members: int) -> Iterator[str]:
+    def names(self, of: int) -> Iterator[str]:
         """The names in a set, in the mesh's order."""
-        for index in _bits(members):
-            yield self.workloads[index]
+        return (self.workloads[index] for index in members(of))
 
-    def rules(self, target: str) -> Iterator[Rule]:
+    def rules(self, target: str) -> tuple[Rule, ...]:
         """The rules that open something on a target now or later, in policy order."""
-        if target in self.policy.quarantined:
-            return
-        for rule in self.policy.rules_to[target]:
-            if not (rule.window is not None and rule.window.over(self.now)) and self._opens(rule, target):
-                yield rule
+        known = self._rules.get(target)
+        if known is None:
+            shut = target in self.policy.quarantined
+            rules = () if shut else self.policy.rules_to[target]
+            known = self._rules[target] = tuple(rule for rule in rules if self._opens(rule, target))
+        return known
+
+    def _opens(self, rule: Rule, target: str) -> bool:
+        """Whether a rule opens anything on a target from now on."""
+        if rule.window is not None and rule.window.over(self.now):
+            return False
+        if rule.when is not None:
+            return bool(self.region(rule, target))
+        # Some path matches, whatever a pattern is; a health path does where it is spelled out.
+        return (rule.operations is None) == (self.policy.mesh.targets[target].protocol is Protocol.TCP)
 
     def between(self, caller: str, target: str) -> tuple[Rule, ...]:
         """The rules that allow a caller something on a target now or later, in policy order."""
-        if not self._bits[caller]:
-            return ()
-        return tuple(rule for rule in self.rules(target) if self.set_of(rule.callers) & self._bits[caller])
+        one = self.set_of((caller,))
+        return tuple(rule for rule in self.rules(target) if self.set_of(rule.callers) & one)
 
     def region(self, rule: Rule, target: str) -> Region:
-        """What a rule opens on a target."""
+        """What a rule opens on a target that it names."""
         key = (id(rule), target)
         known = self._regions.get(key)
         if known is None:
             known = self._regions[key] = region.of_rule(rule, self.policy.mesh.targets[target])
         return known
 
-    def _opens(self, rule: Rule, target: str) -> bool:
-        """Whether a rule opens anything on a target."""
-        if rule.when is not None:
-            return bool(self.region(rule, target))
-        # Whatever a pattern looks like, some path matches it (and a health path that is spelled out matches itself).
-        return (rule.operations is None) == (self.policy.mesh.targets[target].protocol is Protocol.TCP)
-
-    def callers(self, target: str, within: Region | None = None) -> int:
-        """Who may call a target; with `within`, who may ask something of it that is in there."""
-        if within is not None:
-            return self._callers(target, within)
-        known = self._known.get(target)
+    def callers(self, target: str, operations: Operations = None) -> int:
+        """Who may call a target; with `operations`, who may ask something of it that they cover."""
+        if operations is not None:
+            return self._callers(target, operations)
+        known = self._called.get(target)
         if known is None:
-            known = self._known[target] = self._callers(target, None)
+            known = self._called[target] = self._callers(target, None)
         return known
 
-    def _callers(self, target: str, within: Region | None) -> int:
-        if self.passing and self._observed(target):
-            return 0 if within is not None and not within else self.everyone
+    def _callers(self, target: str, operations: Operations) -> int:
+        to = self.policy.mesh.targets[target]
+        if self._passes(target):
+            return self.everyone if operations is None or plainly(operations, to) else 0
         found = 0
         for rule in self.rules(target):
             callers = self.set_of(rule.callers)
-            if callers & ~found and (within is None or self.region(rule, target) & within):
+            if callers & ~found and (operations is None or opens_some(rule, operations, to)):
                 found |= callers
         return found
 
-    def _observed(self, name: str) -> bool:
+    def _passes(self, target: str) -> bool:
+        """Whether everything that is asked of a target counts."""
         mesh = self.policy.mesh
-        return name not in self.policy.quarantined and mesh.mode(mesh.targets[name]) is Mode.OBSERVE
+        observed = self.passing and mesh.mode(mesh.targets[target]) is Mode.OBSERVE
+        return observed and target not in self.policy.quarantined
 
-    def reaching(self, ends: int) -> int:
-        """Who reaches a member of the set by any number of calls; its members do, by none."""
-        seen = todo = ends
-        while todo:
-            index = todo.bit_length() - 1
-            todo ^= 1 << index
-            closed = self._closed.get(index)
-            if closed is not None:
-                seen, todo = seen | closed, todo & ~closed
-                continue
-            new = self.callers(self.workloads[index]) & ~seen
-            seen, todo = seen | new, todo | new
-        if ends.bit_count() == 1:
-            self._closed[ends.bit_length() - 1] = seen
-        return seen
+    def step(self, caller: str, target: str, operations: Operations = None) -> Step:
+        """A request of a caller that a target takes, of those that the operations cover where there are any.
 
-    def shortest(self, starts: int, ends: Mapping[str, int]) -> tuple[str, ...]:
-        """The names on a shortest chain from one of `starts`, whose last step is to a target from one of its `ends`.
-
-        Empty when there is none. Of several as short, the one whose names stand first in the mesh.
+        It is one that a rule allows, if there is any; otherwise one that passes because the target is observed. Raises
+        ValueError when there is none, and UnsoundError when `decide` does not say so.
         """
-        levels = [0]
-        for callers in ends.values():
-            levels[0] |= callers
-        seen = levels[0]
-        while not levels[-1] & starts:
-            before = 0
-            for index in _bits(levels[-1]):
-                before |= self.callers(self.workloads[index])
-            levels.append(before & ~seen)
-            seen |= before
-            if not levels[-1]:
-                return ()
-        at = next(_bits(levels.pop() & starts))
-        chain = [at]
-        for level in reversed(levels):
-            at = next(index for index in _bits(level) if self.callers(self.workloads[index]) >> at & 1)
-            chain.append(at)
-        last = next(target for target, callers in ends.items() if callers >> at & 1)
-        return (*(self.workloads[index] for index in chain), last)
-
-    def step(self, caller: str, target: str, within: Region | None = None) -> Step:
-        """A request from a caller that a target takes: one that is allowed, or passes because the target is observed.
-
-        Raises UnsoundError when `decide` does not say so, and ValueError when there is none.
-        """
-        for rule in self.between(caller, target):
-            asked = self._witness(self.region(rule, target), target, within)
+        to = self.policy.mesh.targets[target]
+        wanted = (everything(to) if operations is None else plainly(operations, to)) & region.since(self.now)
+        opened = [self.region(rule, target) for rule in self.between(caller, target)]
+        for found in [*opened, *([region.EVERYTHING] if self._passes(target) else [])]:
+            asked = (found & wanted).witness(to)
             if asked is not None:
-                return self._checked(caller, target, asked)
-        found = region.of_target(self.policy.mesh.targets[target]) if self.passing and self._observed(target) else None
-        asked = None if found is None else self._witness(found, target, within)
-        if asked is None:
-            raise ValueError(f"{caller} may not call {target}")
-        return self._checked(caller, target, asked)
+                return self._checked(request_of(caller, target, asked, self.now))
+        raise ValueError(f"{caller} may not call {target}")
+
+    def _checked(self, request: Request) -> Step:
+        decision = decide(self.policy, request)
+        passes = decision.allowed or (self.passing and goes_through(self.policy, request))
+        if not passes or request.time is None or request.time < self.now:
+            raise UnsoundError(f"{request} should pass, and what is decided is {decision}")
+        return Step(request, decision)
+
+
+def request_of(caller: str, target: str, asked: Asked, now: float) -> Request:
+    """A witness as a request; one that may be asked at any time is asked now."""
+    return Request(caller, target, asked.operation, asked.claims, now if asked.time is None else asked.time)
+
+
+def everything(target: Target) -> Region:
+    """Whatever can be asked of a target."""
+    if target.protocol is Protocol.TCP:
+        return region.of_connect(target)
+    return plainly(_EVERYTHING[target.protocol], target)
+
+
+def plainly(operations: Iterable[HttpPattern], target: Target) -> Region:
+    """What patterns cover by their words alone: also a health path, which a rule has to spell out."""
+    patterns = tuple(operations)
+    if target.health is not None:
+        health, ignore_case = PathPattern.parse(target.health), target.ignore_case
+        covering = [pattern for pattern in patterns if pattern.path.matches(target.health, ignore_case=ignore_case)]
+        patterns += tuple(replace(pattern, path=health) for pattern in covering)
+    return region.of_patterns(patterns, target)

@@ -1,4 +1,7 @@
-"""A record file of version 1 is brought up to date in place, and its place in the log goes to whose log it is."""
+"""A record file of an earlier version is brought up to date in place.
+
+That of version 1 has a place in one log, which goes to whose log it is.
+"""
 
 from __future__ import annotations
 
@@ -44,6 +47,40 @@ CREATE TABLE tail (
 INSERT INTO tail VALUES (1, 0, 0, x'', 0);
 PRAGMA journal_mode = WAL;
 PRAGMA user_version = 1;
+"""
+VERSION_2 = """
+CREATE TABLE records (
+    seq INTEGER PRIMARY KEY,
+    time REAL NOT NULL, request_id TEXT NOT NULL, trace_id TEXT NOT NULL, node TEXT NOT NULL,
+    caller TEXT NOT NULL, target TEXT NOT NULL, protocol TEXT NOT NULL, method TEXT NOT NULL, path TEXT NOT NULL,
+    decision TEXT NOT NULL, mode TEXT NOT NULL, would_be TEXT NOT NULL, rule TEXT NOT NULL, nearest TEXT NOT NULL,
+    reason TEXT NOT NULL, policy_version TEXT NOT NULL,
+    status INTEGER NOT NULL, flags TEXT NOT NULL, bytes_received INTEGER NOT NULL, bytes_sent INTEGER NOT NULL,
+    duration REAL NOT NULL, upstream TEXT NOT NULL, upstream_duration REAL NOT NULL,
+    open INTEGER NOT NULL,
+    jwt_issuer TEXT NOT NULL DEFAULT '', jwt_subject TEXT NOT NULL DEFAULT ''
+);
+-- Almost ascending, so it costs little; and the few rows that people look for first.
+CREATE INDEX records_time ON records (time);
+CREATE INDEX records_denied ON records (seq) WHERE would_be = 'deny';
+CREATE TABLE unreadable (
+    id INTEGER PRIMARY KEY, after_seq INTEGER NOT NULL, noted_at REAL NOT NULL, reason TEXT NOT NULL,
+    line BLOB NOT NULL, node TEXT NOT NULL DEFAULT ''
+);
+CREATE TABLE nodes (
+    node TEXT PRIMARY KEY,
+    generation INTEGER NOT NULL, offset INTEGER NOT NULL, before BLOB NOT NULL,
+    records INTEGER NOT NULL, unreadable INTEGER NOT NULL, disagreements INTEGER NOT NULL, last REAL
+);
+-- A run is one life of an Envoy process.
+CREATE TABLE runs (node TEXT NOT NULL, run TEXT NOT NULL, written INTEGER NOT NULL, PRIMARY KEY (node, run));
+CREATE TABLE losses (
+    node TEXT NOT NULL, run TEXT NOT NULL,
+    expected INTEGER NOT NULL, written INTEGER NOT NULL, noted_at REAL NOT NULL,
+    PRIMARY KEY (node, run)
+);
+PRAGMA journal_mode = WAL;
+PRAGMA user_version = 2;
 """
 _RECORD = (
     1764000000.5, "a", "", "old", "storefront", "orders", "http", "GET", "/orders/1", "allow", "enforce", "allow",
@@ -139,4 +176,37 @@ def test_a_full_disk_leaves_it_as_it_was(tmp_path: Path, old: bytes, monkeypatch
 
 def test_a_reader_that_comes_before_says_what_to_do(tmp_path: Path, old: bytes) -> None:
     with pytest.raises(WrongVersion, match=r"version 1; .* brings it up to date"):
+        Reader(tmp_path / "d.db")
+
+
+@pytest.fixture
+def second(tmp_path: Path) -> bytes:
+    """A file of version 2 in which the first line of a node's log is, which has one more; returns the first."""
+    first = line(id="a", run="r")
+    (tmp_path / "decisions.jsonl").write_bytes(first + line(id="b", run="r", node="alpha", sp="wide", cv="c" * 64))
+    with closing(sqlite3.connect(tmp_path / "d.db")) as connection:
+        connection.executescript(VERSION_2)
+        marks = ", ".join("?" * (len(_RECORD) + 2))
+        connection.execute(f"INSERT INTO records VALUES (NULL, {marks})", (*_RECORD, "https://login.test", "alice"))
+        connection.execute("INSERT INTO runs VALUES ('alpha', 'r', 1)")
+        place = ("alpha", 4, len(first), first[-64:], 1, 0, 2, _RECORD[0])
+        connection.execute("INSERT INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?, ?)", place)
+        connection.commit()
+    return first
+
+
+def test_version_2_becomes_what_a_new_file_is_and_goes_on(tmp_path: Path, second: bytes) -> None:
+    store = Store(tmp_path / "d.db")
+    Store(tmp_path / "new.db").close()
+    assert tables(tmp_path / "d.db") == tables(tmp_path / "new.db")
+    Carrier(tmp_path, store, "alpha").drain()
+    records = [row.record for row in Reader(tmp_path / "d.db").newest(Filter(), 10)]
+    assert [(r.request_id, r.jwt_subject) for r in records] == [("a", "alice"), ("b", "")]
+    beside = [(r.candidate, r.candidate_rule, r.candidate_version) for r in records]
+    assert beside == [("", "", ""), ("allow", "wide", "c" * 64)]
+    assert store.totals("alpha") == Totals(2, 0, 2, records[1].time)
+
+
+def test_a_reader_of_version_2_says_what_to_do(tmp_path: Path, second: bytes) -> None:
+    with pytest.raises(WrongVersion, match=r"version 2; .* brings it up to date"):
         Reader(tmp_path / "d.db")

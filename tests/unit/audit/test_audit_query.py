@@ -9,7 +9,7 @@ import pytest
 from fakes.decision_log import denied, line, recorder
 from septum.audit.line import Line, read_line
 from septum.audit.parcel import Position
-from septum.audit.query import Filter, Reader
+from septum.audit.query import DIFFERS, Filter, Reader
 from septum.audit.store import Store
 from septum.model.record import Record
 
@@ -25,10 +25,12 @@ def store(tmp_path: Path) -> Store:
     store = Store(tmp_path / "d.db")
     trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     lines = [
-        line(t="10.0", id="a", tp=trace),
-        denied(t="20.0", id="b"),
+        line(t="10.0", id="a", tp=trace, sp="wide", cv="c"),
+        denied(t="20.0", id="b", sp="wide", cv="c"),
         line(t="30.0", id="c", mode="observe", ep="septum.observe", sr="denied", path="/admin/50%"),
-        denied(t="40.0", id="d", caller="spiffe://shop.test/ledger", target="payments", code=404),
+        denied(
+            t="40.0", id="d", caller="spiffe://shop.test/ledger", target="payments", code=404, sp="septum.deny", cv="c"
+        ),
     ]
     store.write("n1", [record(raw) for raw in lines], Position(), {})
     return store
@@ -47,6 +49,9 @@ def store(tmp_path: Path) -> Store:
         (Filter(rule="customers-orders"), "abc"),
         (Filter(status=404), "d"),
         (Filter(path="50%"), "c"),
+        (Filter(candidate="allow"), "ab"),
+        (Filter(candidate="deny"), "d"),
+        (Filter(candidate=DIFFERS), "b"),
         (Filter(path="5_%"), ""),
         (Filter(request_id="b"), "b"),
         (Filter(trace_id="4bf92f3577b34da6a3ce929d0e0e4736"), "a"),

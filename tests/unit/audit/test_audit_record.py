@@ -56,6 +56,9 @@ def test_an_allowed_call_names_its_rule() -> None:
         jwt_issuer="",
         jwt_subject="",
         policy_version="v" * 64,
+        candidate="",
+        candidate_rule="",
+        candidate_version="",
         status=200,
         flags="",
         bytes_received=10,
@@ -72,18 +75,64 @@ def test_a_denial_names_the_nearest_rule_and_what_did_not_match() -> None:
     assert (got.nearest, got.reason) == ("customers-orders", "method: it allows GET, not DELETE")
 
 
-def test_an_observed_call_that_no_rule_allows_passes_and_would_be_denied() -> None:
-    got = record(line(mode="observe", ep="septum.observe", sr="denied", sp="septum.deny", path="/admin"))
+# Of a proxy whose observed targets have an open door, and their rules in the shadow.
+DOOR = {"mode": "observe", "ep": "septum.observe"}
+
+
+@pytest.mark.parametrize("proxy", [DOOR, DOOR | {"sp": "septum.deny"}, DOOR | {"sp": "septum.health"}])
+def test_an_observed_call_that_no_rule_allows_passes_and_would_be_denied(proxy: dict[str, str]) -> None:
+    got = record(line(path="/admin", **proxy))
     assert (got.decision, got.would_be, got.rule, got.nearest) == ("allow", "deny", "", "customers-orders")
+    assert (got.candidate, got.candidate_version) == ("", "")
 
 
-def test_an_observed_call_that_a_rule_allows_names_it() -> None:
-    got = record(line(mode="observe", ep="septum.observe", sr="allowed", sp="customers-orders"))
+@pytest.mark.parametrize("proxy", [{"mode": "observe", "ep": "customers-orders"}, DOOR | {"sp": "customers-orders"}])
+def test_an_observed_call_that_a_rule_allows_names_it(proxy: dict[str, str]) -> None:
+    got = record(line(**proxy))
     assert (got.decision, got.would_be, got.rule) == ("allow", "allow", "customers-orders")
+    assert got.candidate == ""
 
 
-def test_an_observed_call_without_a_shadow_result_would_be_denied() -> None:
-    assert record(line(mode="observe", ep="septum.observe", path="/x")).would_be == "deny"
+@pytest.mark.parametrize(
+    ("said", "candidate", "rule"),
+    [
+        ("wide", "allow", "wide"),
+        ("septum.deny", "deny", ""),
+        ("septum.health", "deny", ""),
+        ("septum.upgrade", "deny", ""),
+    ],
+)
+@pytest.mark.parametrize(
+    ("proxy", "decision", "would_be", "by"),
+    [
+        ({}, "allow", "allow", "customers-orders"),
+        ({"mode": "observe", "ep": "customers-orders"}, "allow", "allow", "customers-orders"),
+        (DOOR | {"path": "/admin"}, "allow", "deny", ""),
+        ({"ep": "septum.deny", "path": "/admin", "up": None, "details": "rbac_access_denied"}, "deny", "deny", ""),
+        ({"ep": "septum.quarantine", "mode": "observe", "up": None, "details": "rbac"}, "deny", "deny", ""),
+    ],
+)
+def test_what_a_candidate_says_stands_beside_and_changes_nothing(
+    proxy: dict[str, str], decision: str, would_be: str, by: str, said: str, candidate: str, rule: str
+) -> None:
+    got = record(line(sp=said, cv="c" * 64, **proxy))
+    assert (got.decision, got.would_be, got.rule) == (decision, would_be, by)
+    assert (got.candidate, got.candidate_rule, got.candidate_version) == (candidate, rule, "c" * 64)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"ep": None, "up": None, "details": "path_normalization_failed"},
+        {"ep": "septum.tunnel", "code": 503, "up": None},
+        {"ep": "septum.forward", "sp": "septum.deny", "flags": "UF", "up": None},
+        {"ep": "septum.misdirected", "up": None, "code": 421},
+        {"ep": "septum.deny", "up": None, "code": 403},
+    ],
+)
+def test_what_is_not_decided_here_no_candidate_is_asked_about(fields: dict[str, object]) -> None:
+    got = record(line(cv="c" * 64, **fields))
+    assert (got.candidate, got.candidate_rule, got.candidate_version) == ("", "", "")
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def test_a_module_that_a_verb_lacks_is_an_error_of_its_own(tmp_path: Path, monke
 
 
 def test_ctrl_c_ends_quietly_with_130(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("septum.cli.check.read_mesh_dir", interrupted)

@@ -71,6 +71,29 @@ def test_nothing_listens(tmp_path: Path) -> None:
     assert written(tmp_path) == {"frontend": "127.0.0.1:8001", "backend": "127.0.0.1:8002"}
 
 
+@pytest.mark.parametrize(
+    ("found", "asks"),
+    [
+        ((), "from: frontend\n  to: backend\n  http: GET /\n"),
+        ((Listening(5432, "127.0.0.1", "only", 1),), "from: only\n  to: only\n  connect: true\n"),
+        ((Listening(80, "::1", "a", 1), Listening(81, "::1", "b", 1)), "from: a\n  to: b\n  http: GET /\n"),
+    ],
+)
+def test_a_test_comes_with_it_and_passes(found: tuple[Listening, ...], asks: str, tmp_path: Path) -> None:
+    init(tmp_path, "shop", found=found)
+    assert asks in (tmp_path / "shop" / "policy" / "shop_test.yaml").read_text()
+    ran = septum("-C", "shop", "test", cwd=tmp_path)
+    assert (ran.status, ran.err) == (0, "")
+    assert "1 passed" in ran.out
+    assert septum("check", "shop", cwd=tmp_path).status == 0
+
+
+def test_no_test_is_written_beside_files_that_are_there(tmp_path: Path) -> None:
+    (tmp_path / "septum.yaml").write_text("mine")
+    init(tmp_path)
+    assert [path.name for path in (tmp_path / "policy").iterdir() if path.name.endswith("_test.yaml")] == []
+
+
 def test_everything_is_observed_and_nothing_allowed_at_first(tmp_path: Path) -> None:
     init(tmp_path)
     policy = load(read_mesh_dir(tmp_path)).policy
@@ -80,7 +103,7 @@ def test_everything_is_observed_and_nothing_allowed_at_first(tmp_path: Path) -> 
 
 def test_the_example_rule_in_the_comment_is_one(tmp_path: Path) -> None:
     init(tmp_path, found=(Listening(8001, "127.0.0.1", "a", 1), Listening(8002, "127.0.0.1", "b", 2)))
-    (policy,) = (tmp_path / "policy").iterdir()
+    (policy,) = (path for path in (tmp_path / "policy").iterdir() if not path.name.endswith("_test.yaml"))
     lines = policy.read_text().splitlines()
     start = lines.index("# allow:")
     policy.write_text("\n".join(line.removeprefix("# ") for line in lines[start:-1]))

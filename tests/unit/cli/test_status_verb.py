@@ -144,7 +144,7 @@ def test_nothing_was_ever_applied(plane: FakeControlPlane, tmp_path: Path) -> No
 
 def test_everything_as_json(plane: FakeControlPlane, tmp_path: Path) -> None:
     ran = show(plane, tmp_path, "--json")
-    assert json.loads(ran.out) == json.loads(json.dumps({**plane.answers["status"], "files": "enforced"}))
+    assert json.loads(ran.out) == json.loads(json.dumps({**plane.answers["status"], "files": "enforced", "grants": []}))
 
 
 def test_a_state_that_cannot_be_read(plane: FakeControlPlane, tmp_path: Path) -> None:
@@ -158,3 +158,18 @@ def test_a_mesh_that_is_not_up(tmp_path: Path) -> None:
     ran = septum("status", cwd=tmp_path)
     assert (ran.status, ran.out) == (1, "")
     assert f"septum up {tmp_path}" in ran.err
+
+
+def test_a_version_on_trial_is_shown_with_the_time_that_is_left(plane: FakeControlPlane, tmp_path: Path) -> None:
+    trial = {"number": 7, "version": "b" * 64, "confirm_by": 0.0, "seconds_left": 41.6, "falls_back": 5, "trouble": ""}
+    shown = show(plane, tmp_path, provisional=trial)
+    assert shown.status == 0
+    assert "version 7 goes back to version 5 in 42 s: `septum confirm` lets it stay" in shown.out
+    assert "  the disk is full\n" in show(plane, tmp_path, provisional=trial | {"trouble": "the disk is full"}).out
+
+
+def test_a_version_that_went_back_by_itself_is_shown_with_the_reason(plane: FakeControlPlane, tmp_path: Path) -> None:
+    back = {"at": time.time() - 30, "from": "b" * 64, "to": 5, "number": 8, "why": "it was not confirmed in time"}
+    shown = show(plane, tmp_path, rolled_back=back)
+    said = f"version {'b' * 12} was rolled back by itself 30 s ago: it was not confirmed in time"
+    assert (shown.status, said in shown.out) == (0, True)

@@ -5,23 +5,33 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Mapping
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from fakes.envoy_node import FakeNode
 from meshes import SHOP, SHOP_RULES
+from septum.audit.schema import FILE
+from septum.audit.store import Store
+from septum.control.applied import Applied
+from septum.control.archive import Archive
 from septum.control.certificates import Certificates
+from septum.control.confirm import Trial
 from septum.control.fronts import Fronts
+from septum.control.guard import Probes
 from septum.control.membership import Membership
 from septum.control.nodes import Nodes
-from septum.control.plane import Applied, Plane
+from septum.control.plane import Plane
 from septum.control.registry import Registry, Token
 from septum.control.service import Service
+from septum.control.shadow import Shadows
+from septum.control.signing import Signer
 from septum.control.state import State
 from septum.control.watched import Watched
 from septum.identity.authority import Authority
 from septum.identity.csr import csr, new_key
 from septum.model.mesh import Address, Mesh
+from septum.model.record import Record
 from septum.rpc.messages import Enrol, Enrolled, Report
 from septum.rpc.server import Peer
 from septum.xds.fleet import Fleet
@@ -77,7 +87,13 @@ class World:
         self.fleet = Fleet(lambda: 0.0, lambda _: None)
         self.certificates = Certificates(directory / "ca", self.clock)
         self.fronts = Fronts(local, self.registry.members, self.certificates.trusted_in)
-        self.plane = Plane(self.fronts, self.state, self.registry, self.fleet, pick, self.clock)
+        self.records = directory / "records" / FILE
+        self.signer = Signer(directory, self.state.next_number() - 1)
+        self.archive = Archive(self.state, self.signer, self._healthy, self.clock)
+        self.probes = Probes(self.records, self.clock)
+        self.plane = Plane(
+            self.fronts, self.state, self.registry, self.fleet, pick, self.archive, self.probes, self.clock
+        )
         self.membership = Membership(
             self.registry, self.certificates.authority, self.plane.mesh, self.plane.fronted, self._joined, self.clock
         )
@@ -86,11 +102,16 @@ class World:
             local=local, listen=listen,
         )  # fmt: skip
         self.watched = Watched(self.plane, self.state, self.nodes, self.membership, self.certificates)
-        self._handlers = Service(self.plane, self.state, self.nodes, self.watched.applied, self._log).handlers()
+        self.trial = Trial(self.plane, self.state, self.records, self.membership.health, self.clock)
+        service = Service(self.plane, self.state, self.nodes, self.trial, self.watched.applied, self._log)
+        self._handlers = {**service.handlers(), **Shadows(self.plane, service.apply, self.clock).handlers()}
 
     def clock(self) -> float:
         """The time of everything but the fleet."""
         return self.now
+
+    def _healthy(self) -> frozenset[str]:
+        return self.membership.healthy()
 
     def _joined(self, node: str) -> Awaitable[object]:
         return self.plane.refresh(f"node {node} joined", patience=0)
@@ -154,6 +175,16 @@ class World:
         """A node tells how it is: well, but for what is given."""
         said = {"septum": "0", "envoy_up": True, "clock": self.now, **fields}
         await self.membership.report(Peer("node", node), Report(**said))
+
+    def record(self, caller: str, target: str, path: str, number: int = 1, **differs: Any) -> None:
+        """Requests that were allowed now, or what `differs`, on the record of the node of this machine."""
+        given = {"time": self.now, "caller": caller, "target": target, "path": path} | differs
+        defaults = {"protocol": "http", "method": "GET", "decision": "allow", "rule": "some-rule", "node": "n1"}
+        nothing = {name: kind() for name, kind in get_type_hints(Record).items()}
+        self.records.parent.mkdir(exist_ok=True)
+        with closing(Store(self.records)) as store:
+            record = Record(**(nothing | defaults | given))
+            store.write("n1", [record] * number, store.position("n1"), {})
 
     def enforced(self) -> str:
         """The version that a restart would take up."""

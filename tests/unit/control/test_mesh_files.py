@@ -78,12 +78,31 @@ def test_hidden_files_and_backups_are_left_alone(mesh: Path) -> None:
 
 
 def test_what_looks_like_policy_is_found_so_that_it_can_be_refused(mesh: Path) -> None:
-    for name in ("a.yml", "a.YAML", "a_test.yaml", "a.yaml.txt"):
+    for name in ("a.yml", "a.YAML", "a_test.yml", "a.yaml.txt"):
         (mesh / "policy" / name).write_bytes(b"")
     (mesh / "septum.yml").write_bytes(b"")
     found = read_mesh_dir(mesh)
-    assert {"septum.yml", "policy/a.yml", "policy/a.YAML", "policy/a_test.yaml", "policy/a.yaml.txt"} < found.keys()
+    assert {"septum.yml", "policy/a.yml", "policy/a.YAML", "policy/a_test.yml", "policy/a.yaml.txt"} < found.keys()
     assert len(load(found).errors) == 5
+
+
+def test_tests_are_read_for_who_asks_for_them_alone(mesh: Path) -> None:
+    (mesh / "policy" / "team").mkdir()
+    (mesh / "policy" / "team" / "a_test.yaml").write_bytes(b"[]\n")
+    (mesh / "policy" / "notes.md").write_bytes(b"# notes\n")
+    (mesh / "notes.md").write_bytes(b"# others\n")
+    (mesh / "policy" / "gone_test.yaml").symlink_to(mesh / "nothing")
+    without = read_mesh_dir(mesh)
+    assert list(without) == ["septum.yaml", "policy/rules.yaml"]
+    assert load(without).policy is not None
+    found = read_mesh_dir(mesh, tests=True)
+    assert {path: content for path, content in found.items() if path not in without} == {
+        "policy/team/a_test.yaml": b"[]\n",
+        "policy/notes.md": b"# notes\n",
+        "policy/gone_test.yaml": found["policy/gone_test.yaml"],
+    }
+    assert isinstance(found["policy/gone_test.yaml"], OSError)
+    assert load(found) == load(without), "tests are no part of the policy, whatever state they are in"
 
 
 def test_without_a_mesh_there_is_nothing(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import pytest
 from control_world import NOW, World, files
 
 from meshes import SHOP, SHOP_RULES
+from septum.control.applied import Outcome
 from septum.control.arrivals import Arrival, Arrived
-from septum.control.plane import Outcome
 from septum.control.state import StateError, Version
 from septum.model.mesh import Address
 from septum.model.snapshot import MANIFEST
@@ -145,7 +145,8 @@ async def test_there_is_nothing_to_take_up_the_first_time(world: World) -> None:
 
 
 async def test_a_stored_version_that_is_not_valid_any_more_is_said(world: World) -> None:
-    world.state.enforce(Version(0, "d" * 64, 1.0, "ada", {"septum.yaml": b"mesh: [\n"}, {}))
+    version = Version(1, "d" * 64, 1.0, "ada", {"septum.yaml": b"mesh: [\n"}, {})
+    world.state.enforce(world.signer.signed(version))
     with pytest.raises(ValueError, match="the stored version dddddddddddd is not valid any more"):
         world.plane.restore()
     assert world.plane.policy is None

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from control_world import BY_NODE, HOSTS, HOSTS_RULES, NOW, World
 
+from septum.control.applied import Applied, Outcome
 from septum.control.arrivals import Arrived, slowest
-from septum.control.plane import Applied, Outcome
 from septum.control.registry import Quarantined, Standing
 from septum.model.snapshot import MANIFEST
 from septum.xds.types import LISTENER, ROUTE

@@ -10,7 +10,17 @@ from pathlib import Path
 import pytest
 
 from septum.control import state as module
-from septum.control.state import State, StateError, Version
+from septum.control.state import (
+    Baseline,
+    End,
+    Fate,
+    Signature,
+    State,
+    StateError,
+    UnreadableVersion,
+    Version,
+    baseline_statement,
+)
 
 
 @pytest.fixture
@@ -68,6 +78,17 @@ def test_old_versions_are_dropped_and_the_last_ones_kept(state: State, monkeypat
     ] * 3
 
 
+def test_the_way_back_of_a_version_on_trial_is_not_dropped(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "KEPT_VERSIONS", 3)
+    enforce(state, "good")
+    for number in range(2, 12):
+        state.enforce(Version(0, str(number), 1.0, "ada", {}, {}, confirm_by=9.0, falls_back=1))
+    assert [version.number for version in state.since(0)] == [1, 9, 10, 11]
+    state.end(*((number, End(Fate.CONFIRMED, 1.0, "ada")) for number in (9, 10, 11)))
+    enforce(state, "new")
+    assert [version.number for version in state.since(0)] == [10, 11, 12]
+
+
 def test_the_version_with_a_slice_is_the_newest_before_the_time(state: State) -> None:
     for number, digest in enumerate("abc"):
         enforce(state, digest, float(number), **{"big-store": "s1" if digest != "b" else "s2"})
@@ -99,14 +120,55 @@ def test_what_must_happen_with_a_version_happens_with_it_or_not_at_all(state: St
     assert state.outbound() == {"orders": "127.0.0.1:1"}
 
 
-def test_the_newest_version_is_taken_back_and_no_other(state: State) -> None:
+def test_a_version_that_was_refused_is_on_record_and_not_enforced(state: State) -> None:
     enforce(state, "a")
-    enforce(state, "b")
-    state.take_back("a")
-    state.take_back("b")
+    enforce(state, "b", orders="s1")
+    state.end((2, End(Fate.REFUSED, 3.0, "n1: no such cluster")))
     version = state.enforced()
     assert version is not None
     assert version.digest == "a"
+    (refused,) = state.since(1)
+    assert (refused.digest, refused.end) == ("b", End(Fate.REFUSED, 3.0, "n1: no such cluster"))
+    assert state.with_slice("orders", "s1", 9.0) == refused, "some node may have decided by it"
+
+
+def test_all_that_is_known_of_a_version_comes_back(state: State) -> None:
+    signature = Signature("key", "cafe")
+    version = Version(
+        7, "a", 1.0, "ada", {"septum.yaml": b"x"}, {"orders": "s"}, frozenset({"orders"}), "b", "why", "c0ffee", 3,
+        60.5, 5, signature, End(Fate.CONFIRMED, 2.5, "bob", signature),
+    )  # fmt: skip
+    state.enforce(version)
+    assert state.enforced() == version
+    assert (version.place, version.awaits) == (3, False)
+    assert state.next_number() == 8
+
+
+def test_a_number_never_comes_back(state: State, tmp_path: Path) -> None:
+    enforce(state, "a")
+    with closing(sqlite3.connect(tmp_path / "state.db")) as other, other:
+        other.execute("DELETE FROM version")
+    assert state.next_number() == 2
+
+
+def test_how_things_were_is_kept_as_long_as_the_version(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = Baseline(4.5, frozenset({"orders"}))
+    state.enforce(Version(0, "a", 1.0, "ada", {}, {}), [baseline_statement(1, before)])
+    assert (state.baseline(1), state.baseline(2)) == (before, None)
+    monkeypatch.setattr(module, "KEPT_VERSIONS", 1)
+    enforce(state, "b")
+    assert state.baseline(1) is None
+
+
+@pytest.mark.parametrize("column", ["files", "slices", "quarantined", "fate"])
+def test_a_version_that_is_stored_as_none_looks_is_an_error_of_its_own(
+    state: State, tmp_path: Path, column: str
+) -> None:
+    enforce(state, "a")
+    with closing(sqlite3.connect(tmp_path / "state.db")) as other, other:
+        other.execute(f"UPDATE version SET {column} = 'nonsense'")
+    with pytest.raises(UnreadableVersion, match="version 1 is stored as what no version looks like"):
+        state.enforced()
 
 
 def test_a_workload_has_one_address_and_workloads_of_different_nodes_may_share_one(state: State) -> None:
@@ -225,3 +287,27 @@ def test_what_could_not_be_stored_whole_was_not_stored(
     version = state.enforced()
     assert version is not None
     assert version.digest == "b"
+
+
+# As the second release made it, with a version in quarantine.
+SECOND_SCHEMA = (
+    FIRST_SCHEMA.replace("address TEXT NOT NULL UNIQUE", "address TEXT NOT NULL")
+    + """
+ALTER TABLE version ADD COLUMN quarantined TEXT NOT NULL DEFAULT '[]';
+UPDATE version SET quarantined = '["orders"]' WHERE digest = 'b';
+PRAGMA user_version = 1;
+"""
+)
+
+
+def test_a_state_of_the_second_release_is_taken_over_whole(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    with closing(sqlite3.connect(path)) as second:
+        second.executescript(SECOND_SCHEMA)
+    for _ in range(2):
+        with closing(State(path)) as state:
+            expected = Version(
+                2, "b", 2.0, "bob", {"septum.yaml": b"mesh: b\n"}, {"orders": "s2"}, frozenset({"orders"})
+            )
+            assert state.enforced() == expected
+            assert state.next_number() == 3

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 from envoy.config.listener.v3.listener_pb2 import Listener
+from envoy.config.rbac.v3.rbac_pb2 import RBAC as RbacPolicy
+from envoy.config.rbac.v3.rbac_pb2 import Action
 from envoy.config.route.v3.route_pb2 import RouteConfiguration
 from envoy.extensions.filters.http.rbac.v3.rbac_pb2 import RBAC, RBACPerRoute
 from envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2 import (
@@ -18,6 +20,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from septum.envoy import names
 from septum.envoy.compile import Compiler, Front
 from septum.envoy.lint import LintError, consistent, lint
+from septum.envoy.shadow import Candidate
 from septum.envoy.wire import pack
 from septum.model.resource_types import LISTENER, ROUTE
 from septum.policy.load import load
@@ -37,15 +40,12 @@ enforce: [core]
 }
 
 
-def _resource(type_url: str, name: str) -> Any:
+def _resource(type_url: str, name: str, *, candidate: bool = False) -> Any:
     policy = load(FILES).policy
     assert policy is not None
-    body = (
-        Compiler()
-        .compile(policy, Front("n", tuple(policy.mesh.workloads), {}, "decisions.jsonl"))
-        .of(type_url)[name]
-        .body
-    )
+    beside = Candidate(policy, policy.version) if candidate else None
+    front = Front("n", tuple(policy.mesh.workloads), {}, "decisions.jsonl", candidate=beside)
+    body = Compiler().compile(policy, front).of(type_url)[name].body
     return (Listener if type_url == LISTENER else RouteConfiguration).FromString(body)
 
 
@@ -180,13 +180,83 @@ def test_a_route_that_is_open_is_refused(change: Callable[[Any], None]) -> None:
         lint(routes)
 
 
-def test_an_observed_target_without_its_policy_as_shadow_is_refused() -> None:
+def _tree(route: Any) -> tuple[Any, Any]:
+    """The policy of a route, and the tree in it."""
+    per_route = _rbac_of(route)
+    return per_route, per_route.rbac.matcher.on_no_match.matcher
+
+
+def _a_level_denies(route: Any) -> None:
+    per_route, tree = _tree(route)
+    tree.on_no_match.action.typed_config.CopyFrom(pack(Action(name=names.DENY, action=RbacPolicy.DENY)))
+    _put(route, per_route)
+
+
+def _a_branch_denies(route: Any) -> None:
+    per_route = _rbac_of(route)
+    upgrade = per_route.rbac.matcher.matcher_list.matchers[0].on_match
+    upgrade.action.typed_config.CopyFrom(pack(Action(name=names.DENY, action=RbacPolicy.DENY)))
+    _put(route, per_route)
+
+
+def _no_end(route: Any) -> None:
+    per_route, tree = _tree(route)
+    tree.ClearField("on_no_match")
+    _put(route, per_route)
+
+
+def _a_rule_for_the_rest(route: Any) -> None:
+    per_route, tree = _tree(route)
+    tree.on_no_match.action.typed_config.CopyFrom(pack(Action(name="a-rule", action=RbacPolicy.ALLOW)))
+    _put(route, per_route)
+
+
+def _enforced(route: Any) -> None:
+    route.metadata.filter_metadata[names.METADATA]["mode"] = "enforce"
+
+
+def _of_no_mode(route: Any) -> None:
+    route.ClearField("metadata")
+
+
+@pytest.mark.parametrize(
+    "change", [_a_level_denies, _a_branch_denies, _no_end, _a_rule_for_the_rest, _enforced, _of_no_mode]
+)
+def test_what_is_observed_only_passes_and_only_where_its_route_says_so(change: Callable[[Any], None]) -> None:
     routes = _resource(ROUTE, "old")
     lint(routes)
+    change(routes.virtual_hosts[0].routes[1])
+    with pytest.raises(LintError):
+        lint(routes)
+
+
+def test_a_branch_of_an_enforced_tree_that_passes_as_observed_is_refused() -> None:
+    routes = _resource(ROUTE, "web")
     route = routes.virtual_hosts[0].routes[1]
     per_route = _rbac_of(route)
-    per_route.rbac.ClearField("shadow_matcher")
+    readable = per_route.rbac.matcher.matcher_list.matchers[0].on_match
+    readable.action.typed_config.CopyFrom(pack(Action(name=names.OBSERVE, action=RbacPolicy.ALLOW)))
     _put(route, per_route)
+    with pytest.raises(LintError):
+        lint(routes)
+
+
+def _without_a_name(route: Any) -> None:
+    del route.metadata.filter_metadata[names.METADATA].fields[names.CANDIDATE]
+
+
+def _open_candidate(route: Any) -> None:
+    per_route = _rbac_of(route)
+    per_route.rbac.shadow_matcher.ClearField("on_no_match")
+    _put(route, per_route)
+
+
+@pytest.mark.parametrize("change", [_without_a_name, _open_candidate])
+@pytest.mark.parametrize("target", ["web", "old", "store"])
+def test_a_candidate_has_a_name_and_denies_what_it_does_not_allow(change: Callable[[Any], None], target: str) -> None:
+    routes = _resource(ROUTE, target, candidate=True)
+    lint(routes)
+    change(routes.virtual_hosts[0].routes[0 if target == "store" else 1])
     with pytest.raises(LintError):
         lint(routes)
 

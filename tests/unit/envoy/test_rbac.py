@@ -12,9 +12,10 @@ from envoy.config.route.v3.route_pb2 import RouteConfiguration
 
 from septum.envoy import names, rbac
 from septum.envoy.lint import LintError, lint
+from septum.envoy.shadow import Shadow
 from septum.envoy.wire import pack
 from septum.model.claims import Equals, Scope, When
-from septum.model.mesh import Address, External, Mesh, Mode, Protocol, Segment, Workload
+from septum.model.mesh import Address, External, Mesh, Protocol, Segment, Workload
 from septum.model.operation import HttpPattern
 from septum.model.policy import Rule
 
@@ -38,8 +39,9 @@ def _rules(target: str, *whens: When | None) -> list[Rule]:
     ]
 
 
-def _linted(per_route: Any) -> None:
+def _linted(per_route: Any, mesh: Mesh = MESH) -> None:
     route = Route(match=RouteMatch(prefix="/"), route=RouteAction(cluster="api"))
+    route.metadata.filter_metadata[names.METADATA].update({"mode": str(mesh.mode(API)), names.CANDIDATE: "v"})
     route.typed_per_filter_config[names.RBAC_FILTER].CopyFrom(pack(per_route))
     host = VirtualHost(name="api", domains=["*"], routes=[route])
     lint(RouteConfiguration(name="api", virtual_hosts=[host]))
@@ -48,8 +50,10 @@ def _linted(per_route: Any) -> None:
 @pytest.mark.parametrize("mesh", [MESH, OBSERVED])
 @pytest.mark.parametrize("target", [API, STORE])
 @pytest.mark.parametrize("whens", [(WHEN,), (WHEN, None), (None, WHEN), (WHEN, WHEN, None, WHEN)])
-def test_every_level_falls_through_to_a_denial(mesh: Mesh, target: Workload, whens: tuple[When | None, ...]) -> None:
-    _linted(rbac.per_route(mesh, target, _rules(target.name, *whens)))
+def test_every_level_falls_through_to_a_denial_or_passes_where_it_is_observed(
+    mesh: Mesh, target: Workload, whens: tuple[When | None, ...]
+) -> None:
+    _linted(rbac.per_route(mesh, target, _rules(target.name, *whens)), mesh)
 
 
 def test_a_rule_at_the_end_of_a_list_is_a_row_of_it() -> None:
@@ -82,15 +86,31 @@ def test_a_target_in_quarantine_has_no_tree(mesh: Mesh, target: Workload) -> Non
 def test_a_caller_in_quarantine_is_looked_for_first(mesh: Mesh) -> None:
     rules = _rules("api", None)
     opened = rbac.per_route(mesh, API, rules, {"web"})
-    _linted(opened)
+    _linted(opened, mesh)
     matcher = opened.rbac.matcher
     branches = matcher.matcher_tree.exact_match_map.map
     assert {caller: _action(on) for caller, on in branches.items()} == {
         "spiffe://m.test/web": (names.QUARANTINE, "DENY")
     }
-    before = rbac.per_route(mesh, API, rules).rbac.matcher
-    after = matcher.on_no_match
-    assert after == (before.on_no_match if mesh.mode(API) is Mode.OBSERVE else type(after)(matcher=before))
+    assert matcher.on_no_match.matcher == rbac.per_route(mesh, API, rules).rbac.matcher
+
+
+@pytest.mark.parametrize("mesh", [MESH, OBSERVED])
+@pytest.mark.parametrize("target", [API, STORE])
+def test_a_candidate_stands_beside_and_changes_nothing(mesh: Mesh, target: Workload) -> None:
+    rules = _rules(target.name, None)
+    shadow = Shadow("v", target, tuple(_rules(target.name, WHEN, None)), frozenset({"store"}))
+    asked = rbac.per_route(mesh, target, rules, {"web"}, shadow)
+    _linted(asked, mesh)
+    assert asked.rbac.matcher == rbac.per_route(mesh, target, rules, {"web"}).rbac.matcher
+    assert asked.rbac.HasField("shadow_matcher")
+
+
+@pytest.mark.parametrize("shadow", [Shadow("v"), Shadow("v", API, tuple(_rules("api", None)), frozenset({"api"}))])
+def test_a_candidate_without_the_target_or_with_it_in_quarantine_denies(shadow: Shadow) -> None:
+    asked = rbac.per_route(MESH, API, _rules("api", None), (), shadow).rbac.shadow_matcher
+    assert asked.WhichOneof("matcher_type") is None
+    assert _action(asked.on_no_match) == (names.DENY, "DENY")
 
 
 def test_a_place_outside_is_a_target_like_any() -> None:

@@ -194,3 +194,19 @@ async def test_without_an_admin_the_logs_are_opened_anew_by_a_signal_to_one_that
     monkeypatch.setattr(admin, "_SETTLED", 0.0)
     await admin.reopen_logs(tmp_path)
     assert await envoy.wait() == 7
+
+
+async def test_who_was_checked_passes_or_fails_and_who_was_not_is_not_told(tmp_path: Path) -> None:
+    stats = (
+        "cluster.big-store.health_check.attempt: 7\ncluster.big-store.health_check.healthy: 1\n"
+        "cluster.orders.health_check.attempt: 7\ncluster.orders.health_check.healthy: 0\n"
+        "cluster.new.health_check.attempt: 0\ncluster.new.health_check.healthy: 0\nserver.total_connections: 3\n"
+    )
+    async with answering(tmp_path, ok(stats)) as asked:
+        vitals = await admin.vitals(tmp_path)
+    assert vitals == admin.Vitals(3, {"big-store": True, "orders": False})
+    pattern = unquote(asked[0].split(b" ")[1].decode()).partition("filter=")[2]
+    others = ("cluster.x.upstream_cx_total", "server.total_connections_x", "cluster.x.health_check.failure")
+    assert [name for name in others if re.search(pattern, name)] == []
+    (tmp_path / "admin.sock").unlink(missing_ok=True)
+    assert await admin.vitals(tmp_path) is None

@@ -8,11 +8,14 @@ from pathlib import Path
 import meshes
 import strategies
 from septum.policy.load import load
-from septum.policy.shape import EXTERNAL, ISSUER, MESH, NODE, POLICY, RULE, TEST, WORKLOAD
+from septum.policy.shape import EXTERNAL, GUARANTEE, ISSUER, MESH, NODE, POLICY, RULE, TEST, WORKLOAD
 from septum.policy.shape import WHEN as WHEN_KEYS
+from septum.verify.guarantee import verdicts
 
 PAGE = (Path(__file__).parents[3] / "docs" / "policy.md").read_text(encoding="utf-8")
-MESH_EXAMPLE, NODES, ISSUERS, PLACES, RULES_EXAMPLE, WHEN, _ = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+MESH_EXAMPLE, NODES, ISSUERS, PLACES, RULES_EXAMPLE, WHEN, GRANT, GUARANTEES, _ = re.findall(
+    r"```yaml\n(.*?)```", PAGE, re.DOTALL
+)
 HEAD = "mesh: shop\ntrust_domain: shop.test\nsegments: {core: null}\n"
 
 
@@ -28,7 +31,7 @@ def test_the_example_of_nodes_loads() -> None:
     assert policy.mesh.on("alpha") == ("orders",)
 
 
-def test_the_examples_of_issuers_places_outside_and_conditions_load() -> None:
+def test_the_examples_of_issuers_places_outside_conditions_and_grants_load() -> None:
     workloads = "".join(
         f"  {name}: {{segment: core, at: 127.0.0.1:{port}, protocol: http}}\n"
         for port, name in enumerate(("support-tool", "orders"), start=9101)
@@ -36,10 +39,20 @@ def test_the_examples_of_issuers_places_outside_and_conditions_load() -> None:
     files = {
         "septum.yaml": f"{HEAD}workloads:\n{workloads}{ISSUERS}{PLACES}",
         "policy/a.yaml": WHEN,
+        "policy/b.yaml": GRANT,
         "files/login.json": strategies.KEYS,
         "files/partner.pem": strategies.CERTIFICATE,
     }
     assert load({path: text.encode() for path, text in files.items()}).diagnostics == ()
+
+
+def test_the_examples_of_guarantees_are_kept_by_the_example_of_rules_but_for_two() -> None:
+    desk = "  support-tool: {segment: edge, at: 127.0.0.1:9106, protocol: http}\n"
+    mesh = MESH_EXAMPLE.replace("workloads:\n", f"workloads:\n{desk}")
+    policy = meshes.policy(RULES_EXAMPLE + GUARANTEES, mesh)
+    found = verdicts(policy, 1_790_000_000)
+    assert [verdict.holds for verdict in found] == [False, True, False, True]
+    assert [step.rule.id for step in found[0].chain if step.rule] == ["customers-orders", "orders->ledger"]
 
 
 def test_the_tests_of_claims_that_it_shows_are_tests() -> None:
@@ -53,8 +66,8 @@ def test_the_tests_of_claims_that_it_shows_are_tests() -> None:
 
 
 def test_every_key_is_named() -> None:
-    for keys in (MESH, POLICY, RULE, WORKLOAD, NODE, ISSUER, EXTERNAL, WHEN_KEYS, TEST.one_of):
-        for key in (*keys.keys, *keys.later):
+    for keys in (MESH, POLICY, RULE, WORKLOAD, NODE, ISSUER, EXTERNAL, WHEN_KEYS, TEST.one_of, GUARANTEE):
+        for key in keys.keys:
             assert re.search(rf"`{key}`|\b{key}:", PAGE), key
 
 

@@ -1,0 +1,1 @@
+"""What would change, as a value: made once, then explained and applied by the same stages. Pure."""
