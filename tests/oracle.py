@@ -94,11 +94,17 @@ class _Claim:
 class Question:
     """The requests to one target, by a caller that all of the rules name."""
 
-    def __init__(self, target: Target, rules: Iterable[Rule], requests: Iterable[Request] = ()) -> None:
-        """`rules` are all that will be asked about, and `requests` all that will be looked up."""
+    def __init__(
+        self,
+        target: Target,
+        rules: Iterable[Rule],
+        requests: Iterable[Request] = (),
+        patterns: Iterable[HttpPattern] = (),
+    ) -> None:
+        """`rules` and `patterns` are all that will be asked about, and `requests` all that will be looked up."""
         rules = tuple(rules)
         seen = [_seen(request.operation) for request in requests]
-        patterns = [pattern for rule in rules for pattern in rule.operations or ()]
+        patterns = [*patterns, *(pattern for rule in rules for pattern in rule.operations or ())]
         written = [pattern.path.segments for pattern in patterns] + [_health(target)]
         self.target = target
         self._longest = max(len(path) for path in (*written, *(path for _, path, _ in seen))) + 2
@@ -237,6 +243,15 @@ class Question:
     def at(self, moment: int) -> Any:
         """It is asked at this moment."""
         return self._time == moment
+
+    def since(self, moment: int) -> Any:
+        """It is asked at this moment or later."""
+        return self._time >= moment
+
+    def covered(self, patterns: Iterable[HttpPattern]) -> Any:
+        """Some pattern covers it by its words alone, whatever the target takes."""
+        each = [z3.And(self._by(p.methods), self._covered(p.path.segments, p.path.tail)) for p in patterns]
+        return z3.And(z3.Not(self._connect), _any(each))
 
     # --- one request
 

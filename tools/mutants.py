@@ -210,8 +210,8 @@ def page(outcomes: Sequence[Outcome], left_out: Sequence[str]) -> str:
 
 _ABOUT = (
     "`make mutants` writes this page. It puts each fault of `tools/faults.py` into a copy of the tree and runs the",
-    "tests that may find it, from the quick to the slow: cases of `tests/policy`, unit tests, laws and, for the compiler,",
-    "a real Envoy and last the snapshot that is kept. The test that fails first is named; seconds are those until then.",
+    "tests that may find it, from the quick to the slow: cases, unit tests, laws and, for the compiler, a real Envoy",
+    "and last the snapshot that is kept. The test that fails first is named; seconds are those until then.",
 )
 
 

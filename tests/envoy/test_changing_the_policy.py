@@ -205,15 +205,15 @@ def test_at_a_terminal_it_says_what_would_change_and_asks(mesh: Mesh) -> None:
     mesh.write_policy(NEW)
     code, said = on_terminal(mesh, "n", "apply")
     assert (code, enforced(mesh)) == (1, "old")
-    assert "1 rule changed" in said
-    assert "+ front -> orders  GET /new  (open)" in said
-    assert "it widens" in said
+    assert "rules: 1 changed" in said
+    assert "+ front → orders  GET /new" in said
+    assert "risk  widens" in said
     code, said = on_terminal(mesh, "", "apply", "--yes")
     assert (code, "[y/N]" in said, enforced(mesh)) == (0, False, "new")
     mesh.write_policy(OLD)
     code, said = on_terminal(mesh, "y", "apply")
     assert (code, enforced(mesh)) == (0, "old")
-    assert "- front -> orders  GET /new  (open)" in said
+    assert "- front → orders  GET /new" in said
     mesh.write_policy("allow: nonsense")
     code, said = on_terminal(mesh, "", "apply")
     assert (code, "SEP204" in said) == (1, True)

@@ -28,7 +28,8 @@ NOW = 1_764_000_000
 MOST = 400
 # Moments at the edges of the windows that are drawn, and between them.
 _EDGES = (NOW - 60, NOW, NOW + 60, NOW + 120)
-_MOMENTS = (NOW, NOW + 59, NOW + 60, NOW + 119, NOW + 120, NOW + 10_000)
+# Those of `strategies` come after.
+_MOMENTS = (NOW, NOW + 59, NOW + 60, NOW + 119, NOW + 120, 3_999_999_999, 4_000_000_000, 4_100_000_000)
 _WORDS = ("a", "A", "b", "42", "orders", "healthz", "x;y")
 
 

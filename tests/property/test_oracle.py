@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+import z3
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import DataObject
@@ -15,12 +16,15 @@ import strategies
 from oracle import Meaning, Question
 from rivals import CALLER, LOGIN, PARTNERS, TARGET, Rivals, mesh_of, policy_of, rule_of
 from septum.model.claims import AnyOf, Contains, Equals, Scope, Test, When
+from septum.model.guarantee import Guarantee, Kind
 from septum.model.mesh import Address, Protocol, Target, Workload
 from septum.model.policy import Rule
 from septum.model.window import Window
 from septum.policy.decide import decide
 from septum.policy.quarantine import quarantined
 from septum.verify import region
+from septum.verify.guarantee import verdicts
+from septum.verify.rows import rows
 
 PLAIN = Workload(TARGET, "all", Address("127.0.0.1", 9102), Protocol.HTTP)
 FOLDING = replace(PLAIN, ignore_case=True)
@@ -71,6 +75,40 @@ def test_what_z3_finds_between_two_policies_is_decided_differently(both: Rivals)
         if found is not None:
             assert decide(of, found).allowed
             assert not decide(without, found).allowed
+
+
+# --- what is built on sets
+
+
+@given(rivals.rivals(), st.sampled_from((5, 10, 15, 20, 25, 30)))
+@settings(max_examples=100)
+def test_a_diff_has_rows_exactly_where_z3_finds_what_is_allowed_newly(both: Rivals, now: int) -> None:
+    question, (one, other) = Question(both.target, both.rules), both.policies
+    for more, less, rules, but in ((one, other, both.one, both.other), (other, one, both.other, both.one)):
+        only = z3.And(question.allowed(rules), z3.Not(question.allowed(but)), question.since(now))
+        found, shown = question.satisfying(only, CALLER), rows(more, less, now)
+        event(f"rows: {len(shown)}")
+        assert bool(shown) == (found is not None), found
+        assert found is None or len([row for row in shown if row.contains(found)]) == 1
+
+
+@given(rivals.rivals(), st.sampled_from((5, 15, 20, 25, 30)), st.data())
+@settings(max_examples=100)
+def test_what_is_never_to_be_is_broken_exactly_where_z3_finds_a_call(both: Rivals, now: int, data: DataObject) -> None:
+    tcp = both.target.protocol is Protocol.TCP
+    known = [pattern for rule in both.rules for pattern in rule.operations or ()]
+    operations = data.draw(st.sampled_from((None, *known))) if known and not tcp else None
+    patterns = (operations,) if operations is not None else ()
+    never = Guarantee("g", Kind.NEVER, (CALLER,), (TARGET,), patterns or None, through=data.draw(st.booleans()))
+    question = Question(both.target, both.rules, patterns=patterns)
+    asked = [question.covered(patterns)] if patterns else []
+    found = question.satisfying(z3.And(question.allowed(both.one), question.since(now), *asked), CALLER)
+    (verdict,) = verdicts(replace(both.policies[0], guarantees=(never,)), now)
+    event(f"holds: {verdict.holds}, of an operation: {bool(patterns)}")
+    assert verdict.holds == (found is None), found
+    for step in verdict.chain:
+        request = replace(step.request, claims=dict(step.request.claims))
+        assert Meaning(both.policies[0], [request]).allows(request)
 
 
 # --- corners

@@ -19,8 +19,11 @@ from septum.cli.moment import ago, span_of, spoken
 from septum.cli.output import print_json, refusals, spinner, style, wants_colour
 from septum.cli.place import mesh_dir
 from septum.control.files import read_mesh_dir
+from septum.control.versions import ENFORCED
 
 Files = dict[str, bytes | OSError]
+# So many of each list are shown before somebody is asked; `septum plan` shows more.
+_SHOWN = 8
 # The exit status says what came of it: only these are as they were asked for.
 DONE = ("held", "unchanged")
 
@@ -82,11 +85,12 @@ def command(
     trial = None if confirm is None else span_of(confirm)
     wanted = planned(plan) if plan else Wanted(read_mesh_dir(mesh), commit_of(mesh))
     # A plan was looked at: that is what it is for.
-    if not (plan or yes or as_json) and _interactive() and not _agreed(mesh, wanted):
+    agreed = _agreed(mesh, wanted) if not (plan or yes or as_json) and _interactive() else wanted
+    if agreed is None:
         return 1
     with spinner("applying"):
         applied = send(
-            mesh, wanted.files, patience, message=message or wanted.message, commit=wanted.commit, base=wanted.base,
+            mesh, agreed.files, patience, message=message or agreed.message, commit=agreed.commit, base=agreed.base,
             confirm=trial, supersede=supersede, allow_lockout=allow_lockout,
         )  # fmt: skip
     if as_json:
@@ -130,14 +134,26 @@ def _interactive() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
-def _agreed(mesh: Path, wanted: Wanted) -> bool:
-    """Show what would change, and ask. What cannot be told is for the control plane to refuse, or to do."""
-    from septum.cli.change_lines import change_lines
+def _agreed(mesh: Path, wanted: Wanted) -> Wanted | None:
+    """Show what would change, and ask. What was shown is what is applied, and only to what it was shown against.
 
-    lines = change_lines(mesh, wanted.files, time.time())
-    for line in lines:
+    Files with errors, and those that change nothing, need no question: the control plane says so.
+    """
+    from septum.cli import planning
+    from septum.cli.plan_text import plan_lines
+    from septum.cli.trees import NothingToCompareError, Tree, tree_of
+
+    try:
+        enforced = tree_of(ENFORCED, mesh)
+        plan, _ = planning.planned(planning.Asked(enforced, Tree("the files", wanted.files, commit=wanted.commit)))
+    except NothingToCompareError as error:
+        click.echo(f"what changes cannot be told: {error.message}")
+        return wanted if click.confirm("apply it?") else None
+    if plan is None or plan.changes_nothing:
+        return wanted
+    for line in plan_lines(plan, time.time(), _SHOWN):
         click.echo(line)
-    return not lines or click.confirm("apply it?", default=False)
+    return replace(wanted, base=plan.base.version) if click.confirm("\napply it?") else None
 
 
 def send(mesh: Path, files: Files, patience: float = 5.0, **terms: Any) -> dict[str, Any]:
@@ -172,6 +188,9 @@ def report(applied: dict[str, Any], files: diagnostics.Sources) -> None:
         case "rejected":
             click.echo(style(f"version {version} was refused; {stays} stays enforced", fg="red"))
             _others(applied["nodes"])
+        case "moved" if not applied["previous"]:
+            click.echo(style("nothing changed: nothing is enforced now, and `septum status` says why", fg="red"))
+            click.echo("  `septum apply --yes` applies the files whatever was enforced before")
         case "moved":
             click.echo(style(f"nothing changed: version {stays} is enforced by now", fg="red"))
             click.echo("  the plan was made against another one: plan again, and look at it again")

@@ -36,7 +36,7 @@ enforce: []
 
 _EXAMPLE = """\
   frontend: {segment: edge, at: 127.0.0.1:8001, protocol: http}
-  backend:  {segment: core, at: 127.0.0.1:8002, protocol: http}
+  backend: {segment: core, at: 127.0.0.1:8002, protocol: http}
 """
 
 _POLICY = """\

@@ -27,6 +27,7 @@ from septum.plan.replayed import Group, Replay
 MARK = "<!-- septum plan -->"
 # A comment holds some 65,000 characters; beyond this many rows the text or the JSON has them all.
 MOST = 60
+_BAR = "\\|"
 # What can begin markup inside a line, a link, a mention, or a reference, on any of the common hosts.
 _MARKUP = re.compile(r"[\\`*_{}\[\]<>|~@#$!%^]|:(?=//)|(?<=w)\.")
 
@@ -124,18 +125,19 @@ def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
 
 
 def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    """A row of a table: within a cell `|` is written with a backslash, also in code."""
+    return f"| {' | '.join(cell.replace('|', _BAR) for cell in cells)} |"
 
 
 def prose(text: str) -> str:
     """Text that means itself: no markup, no HTML, no mention of anybody."""
-    escaped = _MARKUP.sub(lambda match: f"&#{ord(match[0])};", visible(text).replace("&", "&amp;"))
-    return " ".join(escaped.split())
+    shown = visible(" ".join(text.split())).replace("&", "&amp;")
+    return _MARKUP.sub(lambda match: f"&#{ord(match[0])};", shown)
 
 
 def code(text: str) -> str:
-    """Text as code. In a table `|` would end the cell and, in a code span, a backtick the span."""
-    shown = " ".join(visible(text).split()).replace("|", "\\|")
+    """Text as code, whatever backticks are in it."""
+    shown = visible(" ".join(text.split()))
     longest = max((len(run) for run in re.findall("`+", shown)), default=0)
     fence = "`" * (longest + 1)
     space = " " if longest else ""

@@ -21,9 +21,10 @@ from septum.cli.plan_words import (
     verdicts_text,
     witness_text,
 )
+from septum.model.diagnostic import Severity
 from septum.plan.plan import Change, Plan, Row
 from septum.plan.replayed import Group, Now, Replay
-from septum.plan.stages import stage_text, stages
+from septum.plan.stages import Keep, stage_text, stages
 
 T = TypeVar("T")
 _TONES = {"+": "green", "-": "red", "~": "yellow"}
@@ -58,7 +59,12 @@ def _sections(plan: Plan, now: float, most: int | None) -> Iterator[list[str]]:
 
 
 def _steps(plan: Plan) -> list[str]:
-    lines = [f"  {n}. {visible(stage_text(stage))}" for n, stage in enumerate(stages(plan), start=1)]
+    """The stages, up to the one at which it would be refused."""
+    lines = []
+    for count, stage in enumerate(stages(plan), start=1):
+        lines.append(f"  {count}. {visible(stage_text(stage))}")
+        if isinstance(stage, Keep) and stage.broken:
+            break
     return [style("to apply it", bold=True), *lines, ""] if lines else []
 
 
@@ -108,13 +114,12 @@ def _guarantees(plan: Plan) -> list[str]:
     if not plan.guarantees:
         return []
     lines = [f"{style('guarantees', bold=True)}  {verdicts_text(plan)}"]
-    for one in plan.guarantees:
-        if not one.holds:
-            tone, word = ("yellow", "overridden") if one.overridden else ("red", "broken")
-            since = "" if one.held is not False else ", as before"
-            lines.append(style(f"  {word}: {visible(one.name)}{since}", fg=tone))
+    already = {f"`{one.name}`" for one in plan.guarantees if one.held is False}
     for finding in plan.findings:
-        lines += [f"    {visible(line)}" for line in finding.label.split("\n") if line]
+        tone = "red" if finding.severity is Severity.ERROR else "yellow"
+        before = " (as before)" if any(name in finding.message for name in already) else ""
+        lines.append(style(f"  {visible(finding.message)}{before}", fg=tone))
+        lines += [f"      {visible(line)}" for line in finding.label.split("\n") if line]
     return lines
 
 

@@ -105,8 +105,6 @@ def looked_text(replay: Replay, now: float) -> str:
     """How many records were looked at, and how far back they go."""
     if replay.oldest is None:
         return "the record is empty"
-    back = f"the record goes back to {time_text(replay.oldest)}"
-    short = " and no further" if replay.oldest > replay.since else ""
-    return (
-        f"{number(replay.records, 'record')} since {time_text(replay.since)}; {back}{short}, {ago(replay.oldest, now)}"
-    )
+    since = f"{number(replay.records, 'record')} since {time_text(replay.since)}"
+    short = ", and it goes back no further" if replay.oldest > replay.since else ""
+    return f"{since}; the oldest on record is of {time_text(replay.oldest)} ({ago(replay.oldest, now)}){short}"

@@ -46,7 +46,7 @@ class Archive:
         self.unused = ""
 
     def take_up(self) -> Version | None:
-        """The version that was enforced last. Raises BadSignature and UnreadableVersion when it is not what was stored."""
+        """The version that was enforced last. Raises BadSignature or UnreadableVersion when it was tampered with."""
         try:
             version = self._state.enforced()
             if version is not None:

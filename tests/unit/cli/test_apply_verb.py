@@ -137,6 +137,11 @@ def test_what_was_planned_against_another_version(plane: FakeControlPlane, tmp_p
     assert (ran.status, f"nothing changed: version {'a' * 12} is enforced by now" in ran.out) == (1, True)
 
 
+def test_what_was_planned_while_something_was_enforced(plane: FakeControlPlane, tmp_path: Path) -> None:
+    ran = apply(plane, tmp_path, Outcome.MOVED, version="", previous="")
+    assert (ran.status, "nothing changed: nothing is enforced now" in ran.out) == (1, True)
+
+
 def test_while_another_is_on_trial(plane: FakeControlPlane, tmp_path: Path) -> None:
     ran = apply(plane, tmp_path, Outcome.AWAITS, confirm_by=time.time() + 60)
     assert (ran.status, ran.out.splitlines()[0]) == (

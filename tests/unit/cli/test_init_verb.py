@@ -152,3 +152,8 @@ def test_whatever_listens_the_mesh_is_valid_and_has_it(found: list[Listening]) -
         known = [entry for entry in found if entry.process and entry.process != "envoy"]
         ports = [str(address).rpartition(":")[2] for address in written(Path(place)).values()]
         assert ports == ([str(entry.port) for entry in known] or ["8001", "8002"])
+
+
+def test_what_is_written_is_laid_out_as_fmt_does(tmp_path: Path) -> None:
+    assert septum("init", cwd=tmp_path).status == 0
+    assert septum("fmt", "--check", cwd=tmp_path).status == 0

@@ -173,3 +173,8 @@ def test_a_version_that_went_back_by_itself_is_shown_with_the_reason(plane: Fake
     shown = show(plane, tmp_path, rolled_back=back)
     said = f"version {'b' * 12} was rolled back by itself 30 s ago: it was not confirmed in time"
     assert (shown.status, said in shown.out) == (0, True)
+
+
+def test_a_stored_version_that_is_not_used_is_said(plane: FakeControlPlane, tmp_path: Path) -> None:
+    shown = show(plane, tmp_path, unused="version 2 is not what was stored", version="", applied=None, nodes=[])
+    assert (shown.status, "the nodes keep what they hold: version 2 is not what was stored" in shown.out) == (1, True)

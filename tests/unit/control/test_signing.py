@@ -11,7 +11,7 @@ import pytest
 from control_world import World, files
 
 from meshes import SHOP_RULES
-from septum.control.applied import Terms
+from septum.control.applied import Outcome, Terms
 from septum.control.signing import BadSignature, Signatures, Signer, Standing
 from septum.control.state import StateError, UnreadableVersion, Version
 from septum.control.versions import Versions
@@ -101,9 +101,14 @@ async def test_a_version_that_was_tampered_with_is_not_taken_up(world: World, wh
     await world.plane.rollback(stored, "ada", terms=Terms("why", "c0ffee-dirty", confirm=60.0))
     column, value = TAMPERED[what]
     _changed(world, f"UPDATE version SET {column} = {value} WHERE number = (SELECT max(number) FROM version)")
-    with closing(_again(world)) as again, pytest.raises((BadSignature, UnreadableVersion)):
-        again.plane.restore()
-    assert again.plane.policy is None
+    with closing(_again(world)) as again:
+        with pytest.raises((BadSignature, UnreadableVersion)):
+            again.plane.restore()
+        assert again.plane.policy is None
+        assert (await again.ask("ready"))["unused"]
+        assert again.fleet.nodes() == (), "nothing is published"
+        assert (await again.apply(patience=0.01)).outcome is Outcome.SENT
+        assert (await again.ask("ready", patience=0.01))["unused"] == ""
 
 
 def _changed(world: World, statement: str) -> None:
