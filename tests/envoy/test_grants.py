@@ -14,6 +14,8 @@ import pytest
 from nodes import port, running_nodes, workload
 from proxy import Proxy, backends, running_proxy, wait_for
 from test_square import RPCS, SERVICES, Generator, Lab, _agree, _mesh, _outbound, _raw
+from test_tunnels import ask as asked_inside
+from test_tunnels import tunnel
 from token_lab import Asked, asking, bearer, policy_of, rule, token_lab
 from tokens import AUDIENCE, ISSUER, Signer, jwks
 
@@ -236,6 +238,16 @@ def test_a_grant_for_a_place_outside_ends_on_time(lab: Lab) -> None:
         ask = lambda id: connection.send(_raw("GET", "/a", "partner", id, False)).from_backend  # noqa: E731
         until_it_ended(end, ask, "outside").was_on_time()
     connection.close()
+
+
+def test_inside_a_tunnel_that_stays_open_a_grant_ends_on_time() -> None:
+    with token_lab() as lab:
+        end = in_two_seconds()
+        lab.proxy.hold(policy_of(lab.mesh, grant("inside", "GET /a", end, "web", ("other",))))
+        with tunnel(_outbound(lab.mesh, "other"), "web:80") as (status, wire, answers):
+            assert status == 200
+            ask = lambda id: asked_inside(wire, answers, "GET /a") == 200  # noqa: E731
+            until_it_ended(end, ask, "inside").was_on_time()
 
 
 def test_a_grant_that_begins_opens_nothing_before(lab: Lab) -> None:

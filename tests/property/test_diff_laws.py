@@ -35,7 +35,10 @@ _WORDS = ("a", "A", "b", "42", "orders", "healthz", "x;y")
 
 @st.composite
 def windows(draw: st.DrawFn) -> Window | None:
-    begins, ends = draw(st.one_of(st.none(), st.sampled_from(_EDGES))), draw(st.one_of(st.none(), st.sampled_from(_EDGES)))
+    begins, ends = (
+        draw(st.one_of(st.none(), st.sampled_from(_EDGES))),
+        draw(st.one_of(st.none(), st.sampled_from(_EDGES))),
+    )
     if begins is None and ends is None:
         return None
     return Window(begins, ends) if begins is None or ends is None or begins < ends else None
@@ -60,7 +63,7 @@ def pairs(draw: st.DrawFn) -> tuple[Policy, Policy]:
 
 
 def asked(policies: tuple[Policy, Policy], seed: int) -> list[Request]:
-    """Requests of a small alphabet that has what the rules of the policies spell out: all, or as many as there is time for."""
+    """Requests of a small alphabet that has what the rules spell out: all, or as many as there is time for."""
     found = list(_all(policies))
     return found if len(found) <= MOST else random.Random(seed).sample(found, MOST)
 

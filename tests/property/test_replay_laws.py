@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
+from test_diff_laws import NOW, asked, meeting, pairs
 
 from septum.audit.parcel import Position
 from septum.audit.replay import replay
@@ -22,7 +23,6 @@ from septum.model.record import Record
 from septum.plan.replayed import Now
 from septum.policy.decide import decide, goes_through
 from septum.verify.diff import Diff, diff
-from test_diff_laws import NOW, asked, meeting, pairs
 
 MOST = 6
 

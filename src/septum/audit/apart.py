@@ -96,13 +96,10 @@ def _compare(connection: sqlite3.Connection, since: float, version: str) -> Comp
 
 def _gathered(rows: Iterable[tuple[Any, ...]]) -> list[Difference]:
     """Calls of one kind together, the most frequent first."""
-    found: dict[tuple[str, ...], Difference] = {}
+    found: dict[tuple[str, ...], tuple[int, float]] = {}
     for caller, target, protocol, method, path, mode, policy, rule, candidate, by, calls, last in rows:
-        operation = kind_of(protocol, method, path)
-        key = (caller, target, operation, mode, policy, rule, candidate, by)
-        one = Difference(*key, calls, last)
-        known = found.get(key)
-        if known is not None:
-            one = replace(known, calls=known.calls + calls, last=max(known.last, last))
-        found[key] = one
-    return sorted(found.values(), key=lambda one: (-one.calls, one.caller, one.target, one.operation))
+        key = (caller, target, kind_of(protocol, method, path), mode, policy, rule, candidate, by)
+        before, newest = found.get(key, (0, last))
+        found[key] = (before + calls, max(newest, last))
+    made = [Difference(*key, *counted) for key, counted in found.items()]
+    return sorted(made, key=lambda one: (-one.calls, one.caller, one.target, one.operation))

@@ -48,7 +48,8 @@ class Grants:
     async def keep(self) -> None:
         """End live calls whenever a grant ends that had opened them, until cancelled."""
         while True:
-            await asyncio.sleep(await self.look())
+            wait = await self.look()
+            await asyncio.sleep(wait)
 
     async def look(self) -> float:
         """End the live calls of what ended since the last look; the seconds after which to look again."""

@@ -43,7 +43,7 @@ class Rule:
 
     @cached_property
     def decisive(self) -> bytes:
-        """What of the rule decides requests to one of its targets, as bytes: id, callers, operations, `when`, window."""
+        """What decides requests to one of the rule's targets, as bytes: id, callers, operations, `when`, window."""
         operations = None if self.operations is None else [pattern.text for pattern in self.operations]
         return json.dumps([self.id, self.callers, operations, *self._condition]).encode() + b"\n"
 

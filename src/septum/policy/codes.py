@@ -242,7 +242,7 @@ CODES: dict[str, Code] = {
     NOT_CARRIED_OUT: Code(
         "guarantee not carried out yet",
         "The rules keep the guarantee, but something in the way is observed: what no rule allows still goes through "
-        "it, and is only recorded. The message has a chain that goes through. Enforce what it names when you are ready.",
+        "it, and is only recorded. The message has a chain that goes through. Enforce what it names when ready.",
     ),
     SHADOWED: Code(
         "rule without effect",

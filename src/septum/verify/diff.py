@@ -14,9 +14,10 @@ from septum.model.decision import Request
 from septum.model.policy import Policy, Rule
 from septum.policy.decide import allows
 from septum.verify.changes import Change, changes
+from septum.verify.gained import taken
 from septum.verify.passing import Shift, shifts
 from septum.verify.risk import Risk, unknown
-from septum.verify.rows import Row, differ, rows, taken
+from septum.verify.rows import Row, differ, rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,7 +100,8 @@ def test_a_token_is_not_on_record_so_what_its_claims_decide_is_not_known(path: P
 
 
 def test_two_ways_to_ask_for_the_same_tokens_are_no_difference(path: Path, write: Write) -> None:
-    asks = "{{name: {}, from: storefront, to: orders, http: GET /{}, when: {{claims: {{iss: https://login.test, level: {}}}}}}}"
+    claims = "{{claims: {{iss: https://login.test, level: {}}}}}"
+    asks = f"{{{{name: {{}}, from: storefront, to: orders, http: GET /{{}}, when: {claims}}}}}"
     old = policy(asks.format("a", "catalog/**", "{any_of: [1, 2]}"), mesh=TOKENS + MESH)
     parts = (asks.format("a", "catalog/**", 1), asks.format("b", "catalog/**", 2), asks.format("c", "else", 3))
     write({})
@@ -180,7 +181,9 @@ def test_the_words_for_such_denials_are_those_that_records_have(of: dict[str, ob
     assert outcome(read).undecided.startswith(UNDECIDED)
 
 
-def test_where_the_policies_do_not_differ_nothing_is_read_but_the_length_of_the_record(path: Path, write: Write) -> None:
+def test_where_the_policies_do_not_differ_nothing_is_read_but_the_length_of_the_record(
+    path: Path, write: Write
+) -> None:
     write({}, {})
     assert replayed(path, policy(BROWSE), policy(BROWSE)) == Replay(NOW - 86_400, NOW - 60, 2)
 

@@ -1,6 +1,6 @@
 """The benchmarks still run. Their figures are for `make bench` to judge."""
 
-from bench import decision, fleet, nodes, rotation, svids, table, tokens
+from bench import decision, diff, fleet, nodes, replay, rotation, svids, table, tokens
 from bench.report import Effort, Goal, Report, Row, percentile
 
 
@@ -69,3 +69,16 @@ def test_a_percentile_is_a_value_that_was_measured():
     assert percentile([5.0, 1.0, 3.0], 0.5) == 3.0
     assert percentile(range(1, 101), 0.99) == 99
     assert percentile([7.0], 0.99) == 7.0
+
+
+def test_large_policies_are_compared_and_the_rows_are_counted():
+    report = diff.measure(Effort(quick=True))
+
+    assert [row.cells[0] for row in report.rows[:2]] == ["1", "0"]
+    assert report.rows[3].cells[0] == "400", "each of 200 rules is gone, and another has come"
+
+
+def test_a_record_is_replayed_where_nothing_some_and_all_of_it_changes():
+    report = replay.measure(Effort(quick=True))
+
+    assert [row.cells[0] for row in report.rows] == ["0", "100", "2,000"]

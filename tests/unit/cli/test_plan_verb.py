@@ -6,15 +6,14 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from git_repo import commit, git, repository
 
 import meshes
 from command_line import Ran, septum, write_mesh
 from fakes.decision_log import line, recorder
-from git_repo import commit, git, repository
 from septum.audit.line import Line, read_line
 from septum.audit.parcel import Position
 from septum.audit.store import Store
-from septum.cli import trees
 from septum.control.state import State, Version
 from septum.plan.sealed import from_json
 from septum.policy.quarantine import quarantined
@@ -327,4 +326,3 @@ def test_help_has_examples_and_says_what_the_exit_status_is() -> None:
         ran = septum(verb, "--help", cwd=Path.cwd())
         assert "Examples:" in ran.out
         assert "Exit status 0, whatever changes; 1 when" in " ".join(ran.out.split())
-    assert trees.HERE == "."

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import plans
 import pytest
 
-import plans
 from septum.cli import diagnostics
 from septum.cli.plan_markdown import code, plan_markdown, prose
 from septum.cli.plan_text import plan_lines
@@ -58,7 +58,7 @@ def test_lists_are_cut_unless_all_is_asked_for(plan: Plan) -> None:
 
 
 def test_nothing_that_was_written_by_others_is_markup_in_markdown() -> None:
-    hostile = 'x](http://evil.test) <img src=x> **b** `c` | @all #1 ~~s~~ $e$ \n\n# h\u202e'
+    hostile = "x](http://evil.test) <img src=x> **b** `c` | @all #1 ~~s~~ $e$ \n\n# h\u202e"
     shown = prose(hostile)
     assert not set("<>[]*`|@~$\n\u202e") & set(shown)
     assert "http://" not in shown
@@ -133,7 +133,9 @@ def test_what_is_no_plan_of_this_format_is_refused(text: str, why: str) -> None:
 def test_a_file_that_is_no_text_is_left_out_since_nothing_names_it() -> None:
     of = plans.files(plans.MESH, plans.RULES) | {"files/picture": b"\xff\xfe", "policy/README.md": b"x"}
     before = plans.policy(of)
-    made = plans.plan_of(plans.Planned("a", before, of), plans.Planned("b", before, of), plans.diff(before, before, 0), 0)
+    made = plans.plan_of(
+        plans.Planned("a", before, of), plans.Planned("b", before, of), plans.diff(before, before, 0), 0
+    )
     assert sorted(made.files) == ["policy/orders.yaml", "septum.yaml"]
 
 
@@ -174,7 +176,9 @@ def test_a_broken_guarantee_is_refused_and_says_so() -> None:
 
 
 def test_a_risk_that_cannot_be_told_is_said_first(plan: Plan) -> None:
-    risky = msgspec.structs.replace(plan, risk=Risk("cannot tell: the keys changed", True, False, ("the keys changed",)))
+    risky = msgspec.structs.replace(
+        plan, risk=Risk("cannot tell: the keys changed", True, False, ("the keys changed",))
+    )
     assert plan_lines(risky, plans.NOW)[-1] == "risk  cannot tell: the keys changed"
     assert "### Septum: cannot tell: the keys changed" in plan_markdown(risky, plans.NOW)
 

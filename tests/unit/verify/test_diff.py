@@ -82,7 +82,10 @@ def test_at_most_three_patterns_say_what_was_open_before() -> None:
 
 
 def test_two_rules_that_overlap_show_each_request_once() -> None:
-    new = ("{name: a, from: storefront, to: orders, http: GET /x/**}", "{name: b, from: storefront, to: orders, http: GET /{p}/y}")
+    new = (
+        "{name: a, from: storefront, to: orders, http: GET /x/**}",
+        "{name: b, from: storefront, to: orders, http: GET /{p}/y}",
+    )
     first, second = between((), new).allowed
     assert (first.above, second.above) == ((), ("GET /x/** (a)",))
     both = replace(second.witness, operation=type(second.witness.operation)("GET", "/x/y"))
@@ -91,7 +94,10 @@ def test_two_rules_that_overlap_show_each_request_once() -> None:
 
 
 def test_a_pattern_that_earlier_rows_show_whole_has_no_row() -> None:
-    new = ("{name: a, from: storefront, to: orders, http: GET /x/**}", "{name: b, from: storefront, to: orders, http: GET /x/y}")
+    new = (
+        "{name: a, from: storefront, to: orders, http: GET /x/**}",
+        "{name: b, from: storefront, to: orders, http: GET /x/y}",
+    )
     assert [row.rule.id for row in between((), new).allowed] == ["a"]
 
 
@@ -216,7 +222,10 @@ def test_another_place_behind_a_name_cannot_be_told_and_rows_are_said_too() -> N
 
 def test_a_rule_with_another_name_is_one_change() -> None:
     (change,) = between((BROWSE,), (BROWSE.replace("browse", "look"),)).changes
-    assert (change.what, [(p.name, p.before, p.after) for p in change.parts]) == ("changed", [("name", "browse", "look")])
+    assert (change.what, [(p.name, p.before, p.after) for p in change.parts]) == (
+        "changed",
+        [("name", "browse", "look")],
+    )
 
 
 @pytest.mark.parametrize(
@@ -235,7 +244,9 @@ def test_what_of_a_rule_changed(old: str, new: str, part: tuple[str, str, str]) 
 
 
 def test_what_of_a_mesh_changed() -> None:
-    mesh = MESH.replace("protocol: http, health: /healthz", "protocol: http, websocket: true").replace("stores", "shelves")
+    mesh = MESH.replace("protocol: http, health: /healthz", "protocol: http, websocket: true").replace(
+        "stores", "shelves"
+    )
     mesh = mesh.replace("enforce: [edge, core, pci, data]", "enforce: [edge, core, pci]\nexternal: {}")
     found = diff(policy(), policy(mesh=mesh), NOW)
     assert {(c.kind, c.name): [p.name for p in c.parts] for c in found.changes} == {
