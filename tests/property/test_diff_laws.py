@@ -25,7 +25,7 @@ from septum.verify.diff import Diff, diff
 from septum.verify.passing import Kind
 
 NOW = 1_764_000_000
-MOST = 400
+MOST = 250
 # Moments at the edges of the windows that are drawn, and between them.
 _EDGES = (NOW - 60, NOW, NOW + 60, NOW + 120)
 # Those of `strategies` come after.
@@ -123,7 +123,7 @@ def shifted(found: Diff, request: Request) -> bool:
 
 
 @given(pairs(), st.integers(0, 9999))
-@settings(max_examples=150)
+@settings(max_examples=100)
 def test_a_request_is_decided_differently_exactly_when_one_row_has_it(
     policies: tuple[Policy, Policy], seed: int
 ) -> None:

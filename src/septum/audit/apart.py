@@ -63,7 +63,8 @@ class Comparison:
 def compare(path: Path, since: float = 0.0, version: str = "") -> Comparison:
     """Compare over the calls that began at `since` or later, for the candidate that was asked last.
 
-    Or, with a version, for the last one whose version begins so. Raises StoreUnavailable and WrongVersion. Where there is no record file yet, nothing was asked.
+    Or, with a version, for the last one whose version begins so. Where there is no record file yet, nothing was asked.
+    Raises StoreUnavailable and WrongVersion.
     """
     if not path.exists():
         return Comparison()

@@ -71,8 +71,10 @@ def apply(above: Path | None, source: str | None, targets: tuple[str, ...], pati
 def tell(above: Path | None, since: float, version: str, as_json: bool) -> int:
     """Say what the candidate would decide otherwise.
 
-    Of the calls on record, by who called whom for what: newly denied and newly allowed, each with both rules. Works while Septum runs and after; then it is about the candidate that was asked last. Exit status 1 when there are
-    differences.
+    Of the calls on record, by who called whom for what: newly denied and newly allowed, each with both rules. Works
+    while Septum runs and after; then it is about the candidate that was asked last.
+
+    Exit status 1 when there are differences.
     """
     mesh = mesh_dir(above)
     try:
@@ -142,7 +144,8 @@ def promote(
 ) -> int:
     """Make the candidate what is enforced.
 
-    That is all of its files, for every target, also if it was asked about some, applied as `septum apply` would. Then it is asked no more. Exit status as that of `septum apply`.
+    That is all of its files, for every target, also if it was asked about some, applied as `septum apply` would. Then
+    it is asked no more. Exit status as that of `septum apply`.
     """
     trial = None if confirm is None else span_of(confirm)
     with spinner("applying"):

@@ -62,7 +62,7 @@ class Grants:
         due = [end for end in self._ends if since < end <= now]
         cut = frozenset[Pair]().union(*(losing(policy, end) for end in due))
         if not cut or await self._cut(cut):
-            self._seen = now
+            self._seen = self._plane.ended = now
         following = next((end for end in self._ends if end > now), math.inf)
         return max(0.0, min(_LOOK, following - self._clock()))
 

@@ -78,6 +78,8 @@ class Plane:
         self._lock = asyncio.Lock()
         self._late: asyncio.Queue[_Late] = asyncio.Queue()
         self._labels: dict[str, OrderedDict[str, str]] = {}
+        # Until when the live calls of grants that ended were ended too: nobody has them to lose any more.
+        self.ended: float | None = None
 
     @property
     def policy(self) -> Policy | None:
@@ -265,7 +267,7 @@ class Plane:
         policy = quarantined(base, self._registry.quarantined(self._clock()))
         cuts: Mapping[Pair, str] = {}
         if self._current is not None:
-            gone = revoked(self._current.policy, policy) | cut
+            gone = revoked(self._current.policy, policy, self.ended) | cut
             kept = self._current.cuts
             if policy.mesh is not self._current.policy.mesh:
                 kept = cuts_in(policy.mesh, kept)

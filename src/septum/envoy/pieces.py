@@ -200,9 +200,7 @@ def _tokens(cuts: Iterable[tuple[str, tuple[str, str, str]]]) -> dict[str, str]:
     return {name: sha256(repr(sorted(of_name)).encode()).hexdigest()[:16] for name, of_name in found.items()}
 
 
-def _served(
-    policy: Policy, workload: Workload, quarantined: frozenset[str], shadow: Shadow | None
-) -> Iterator[Part]:
+def _served(policy: Policy, workload: Workload, quarantined: frozenset[str], shadow: Shadow | None) -> Iterator[Part]:
     name = workload.name
     yield CLUSTER, name, cluster.workload_cluster(workload)
     yield ROUTE, name, route.route_configuration(policy, workload, quarantined, shadow)

@@ -12,9 +12,9 @@ class Record(NamedTuple):
     happened; `would_be` is what the policy says, which differs only where the target is observed. `rule` is the rule
     that allows, `nearest` the one that came closest when none does, and `reason` the one thing that did not match.
     `jwt_issuer` and `jwt_subject` are the `iss` and `sub` of an end user's token that was verified; nothing else of it
-    is kept. `candidate` is what a candidate said beside it (empty: none was asked), with the rule by which it allows and
-    its version. `path` has no query. An `open` record says that the call had not ended when it was written: it has a second
-    record when it ends, with the same request id.
+    is kept. `candidate` is what a candidate said beside it (empty: none was asked), with the rule by which it allows
+    and its version. `path` has no query. An `open` record says that the call had not ended when it was written: it has
+    a second record when it ends, with the same request id.
 
     A tuple, because tens of thousands are made a second: a frozen dataclass takes a fifth of the time of a record.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from septum.model.claims import NO_TOKEN
@@ -107,8 +107,12 @@ class _Side:
 
 
 def _opened(entry: Entry, target: Target) -> Region:
-    operations = None if entry.pattern is None else (entry.pattern,)
-    return region.of_rule(replace(entry.rule, operations=operations), target)
+    if entry.pattern is None:
+        return region.of_rule(entry.rule, target)
+    opened = region.of_patterns((entry.pattern,), target)
+    if entry.rule.when is None and entry.rule.window is None:
+        return opened
+    return opened & region.under(entry.rule.when, entry.rule.window)
 
 
 def _parts(entry: Entry, near: Sequence[int], before: _Side) -> list[Entry]:

@@ -18,6 +18,7 @@ from septum.model.claims import Equals, Scope, When
 from septum.model.mesh import Address, External, Mesh, Protocol, Segment, Workload
 from septum.model.operation import HttpPattern
 from septum.model.policy import Rule
+from tree import outcome
 
 WHEN = When((("iss", Equals("https://login.test")), ("scope", Scope("read"))))
 WEB, API, STORE = (
@@ -111,6 +112,25 @@ def test_a_candidate_without_the_target_or_with_it_in_quarantine_denies(shadow: 
     asked = rbac.per_route(MESH, API, _rules("api", None), (), shadow).rbac.shadow_matcher
     assert asked.WhichOneof("matcher_type") is None
     assert _action(asked.on_no_match) == (names.DENY, "DENY")
+
+
+@pytest.mark.parametrize(
+    ("mesh", "enforced", "proposed", "denied"),
+    [
+        (MESH, False, False, False),  # Envoy refuses the upgrade before anything is asked
+        (MESH, True, True, False),
+        (MESH, True, False, True),
+        (OBSERVED, False, False, True),
+        (OBSERVED, False, True, False),
+    ],
+)
+def test_an_upgrade_that_only_the_enforced_route_takes_the_candidate_denies(
+    mesh: Mesh, enforced: bool, proposed: bool, denied: bool
+) -> None:
+    shadow = Shadow("v", replace(API, websocket=proposed), tuple(_rules("api", None)))
+    asked = rbac.per_route(mesh, replace(API, websocket=enforced), (), (), shadow).rbac.shadow_matcher
+    inputs = {"septum.caller": str(mesh.spiffe("web")), "method": "GET", "path": "/a", "upgrade": "WebSocket"}
+    assert outcome(asked, inputs) == ((False, names.UPGRADE) if denied else (True, "r0"))
 
 
 def test_a_place_outside_is_a_target_like_any() -> None:

@@ -60,6 +60,18 @@ async def test_the_pairs_of_a_grant_are_cut_when_it_ends_and_not_again(world: Wo
     assert cuts(world)[PAIR] == first[PAIR]
 
 
+async def test_taking_out_a_grant_that_ended_cuts_nobody_once_more(world: World) -> None:
+    world.node()
+    await world.apply(rules(GRANT))
+    grants = grants_of(world)
+    world.now = float(END)
+    await grants.look()
+    at_its_end = cuts(world)
+    world.now += 10
+    await world.apply(rules())
+    assert cuts(world) == at_its_end
+
+
 async def test_it_looks_again_when_the_next_one_ends_and_for_other_policies_before(world: World) -> None:
     world.node()
     assert await grants_of(world).look() == 0.5
