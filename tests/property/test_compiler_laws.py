@@ -111,12 +111,12 @@ def test_the_tree_means_what_decide_means_with_thousands_of_rules() -> None:
 
     rules = tuple(
         Rule(f"r{n}", tuple(choose.sample(words, 3)), ("w0",), tuple(HttpPattern.parse(pattern()) for _ in range(3)))
-        for n in range(3000)
+        for n in range(2000)
     )
     policy = Policy(mesh, rules, "v")
     snapshot = _compiled(policy)
     allowed = 0
-    for _ in range(1500):
+    for _ in range(500):
         path = "/" + "/".join(choose.choice((*words[:12], "x")) for _ in range(choose.randint(1, 5)))
         request = Request(choose.choice(words), "w0", HttpOperation(choose.choice(("GET", "PUT", "HEAD")), path))
         decision = decide(policy, request)
@@ -124,7 +124,7 @@ def test_the_tree_means_what_decide_means_with_thousands_of_rules() -> None:
         assert tree is not None
         assert _same(decision, tree), (request, decision, tree)
         allowed += decision.allowed
-    assert 100 < allowed < 1400  # otherwise the comparison says little
+    assert 30 < allowed < 470  # otherwise the comparison says little
 
 
 @given(policies())
