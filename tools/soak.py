@@ -117,7 +117,6 @@ def _show(total: Counts, began: float) -> None:
 
 def _part(part: str, first: int, until: float, said: Any) -> None:
     """Rounds of one kind, each with the next seed."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that its Envoy ends with it
     with _PARTS[part]() as rounds:
         number = first
         while time.monotonic() < until:
@@ -211,6 +210,7 @@ class _Square:
     """A real Envoy beside them, on random policies."""
 
     def __enter__(self) -> Round:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that Envoy ends too
         self._opened = square_lab()
         self._lab = self._opened.__enter__()
         return self._round
@@ -238,7 +238,7 @@ def _asked(lab: Lab, generator: Generator, number: int) -> Counts:
         *send_grpc(lab, calls, f"grpc-{number}"),
         *send_connects(lab, pairs, f"tcp-{number}"),
     ]
-    counts = Counter({"requests of Envoy": agree(lab, policy, sent)})
+    counts = Counter({"requests of Envoy": len(agree(lab, policy, sent))})
     return counts + _found(lab, policy, generator.near(policy), number)
 
 
@@ -247,11 +247,10 @@ def _found(lab: Lab, old: Policy, new: Policy, number: int) -> Counts:
     found = witnesses(old, new)
     for policy in (old, new) if found else ():
         lab.proxy.hold(policy)
-        sent = send_http1(lab, [sending(request) for request in found], f"w-{number}-{policy.version}")
-        for one in sent:
+        operations = [sending(request) for request in found]
+        for one in agree(lab, policy, send_http1(lab, operations, f"w-{number}-{policy.version}")):
             if one.passed is not (policy is old):
                 raise Difference(policy, one.request, {"Envoy": one.passed, "a witness": policy is old})
-        agree(lab, policy, sent)
     return Counter({"witnesses of Envoy": len(found)})
 
 

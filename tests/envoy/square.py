@@ -273,12 +273,12 @@ def send_connects(lab: Lab, pairs: Iterable[tuple[str, str]], name: str) -> list
     return sent
 
 
-def agree(lab: Lab, policy: Policy, sent: Iterable[Sent]) -> int:
-    """`decide`, the set algebra and z3 agree about each request, and so does Envoy; how many there are.
+def agree(lab: Lab, policy: Policy, sent: Iterable[Sent]) -> list[Sent]:
+    """`decide`, the set algebra and z3 agree about each request, and so does Envoy. Raises Difference.
 
-    Raises Difference.
+    What could not be sent on to the backend was sent once more: that says nothing about a policy.
     """
-    sent = list(sent)
+    sent = [_reached(lab, one) for one in sent]
     judges = Judges(policy, [one.request for one in sent])
     for one in sent:
         try:
@@ -287,7 +287,15 @@ def agree(lab: Lab, policy: Policy, sent: Iterable[Sent]) -> int:
         except Difference as difference:
             difference.again = one.again
             raise
-    return len(sent)
+    return sent
+
+
+def _reached(lab: Lab, sent: Sent) -> Sent:
+    """The request, or the same once more when the connection to the backend failed or broke (response flags)."""
+    if sent.passed or not sent.id:
+        return sent
+    flags = str(lab.proxy.record(sent.id).get("flags", "")).split(",")
+    return sent.again(f"{sent.id}-again")[0] if {"UF", "UC"} & set(flags) else sent
 
 
 def _agree(lab: Lab, policy: Policy, request: Request, passed: bool, id: str) -> None:

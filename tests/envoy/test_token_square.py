@@ -11,10 +11,11 @@ from square import RPCS, SERVICES, Generator
 from token_lab import Asked, Case, Lab, agree, asking, bearer, token_lab
 from tokens import AUDIENCE, ISSUER, Signer, jwks, valid_claims
 
+from oracle import naming
 from septum.model.claims import AnyOf, Contains, Equals, Scope, Test, When
 from septum.model.mesh import Issuer
 from septum.model.operation import HttpOperation
-from septum.model.policy import Rule
+from septum.model.policy import Policy, Rule
 from septum.policy.ask import http_operation
 
 PARTNER_ISSUER = "https://login.partner.test"
@@ -49,14 +50,29 @@ class Conditional(Generator):
     def issuer(self) -> str:
         return self.random.choice((ISSUER, ISSUER, PARTNER_ISSUER))
 
-    def token(self) -> tuple[tuple[str, ...], dict[str, Any]]:
-        """The headers, and the claims that they amount to."""
+    def token(self, policy: Policy, caller: str, target: str) -> tuple[tuple[str, ...], dict[str, Any]]:
+        """The headers, and the claims that they amount to: often such as some rule for the two asks for."""
         r = self.random
         if r.random() < 0.1:
             return (), {}
         values = [*self.values, *(list(r.sample(self.values, r.randint(0, 3))) for _ in self.values)]
         claims = {"iss": self.issuer(), "x": r.choice(values), "y": r.choice(values)}
+        whens = [rule.when for rule in naming(policy, caller, target) if rule.when is not None]
+        if whens and r.random() < 0.7:
+            claims |= {name: self._meeting(test) for name, test in r.choice(whens).claims}
         return bearer(SIGNERS[claims["iss"]].token(claims)), valid_claims(claims)
+
+    def _meeting(self, test: Test) -> object:
+        r = self.random
+        match test:
+            case Equals(value):
+                return value
+            case AnyOf(values):
+                return r.choice(values)
+            case Contains(value):
+                return [value, r.choice(self.values)]
+            case Scope(word):
+                return r.choice((word, f"{word} z", f"z {word}", f"z {word} z", f"z{word} {word}z"))
 
 
 @pytest.mark.parametrize("seed", range(400, 432))
@@ -67,10 +83,10 @@ def test_http(lab: Lab, seed: int, protocol: str) -> None:
     lab.proxy.hold(policy)
     cases: list[Case] = []
     while len(cases) < 60:
-        caller, target, method, path, _ = generator.http()
+        caller, target, method, path, _ = generator.near_a_rule(policy)
         named = lab.mesh.workloads.get(target)
         if named is not None and named.protocol == "http" and isinstance(http_operation(method, path), HttpOperation):
-            authorization, claims = generator.token()
+            authorization, claims = generator.token(policy, caller, target)
             cases.append(Case(f"seed {seed}", Asked(caller, target, path, authorization, method), claims))
     agree(lab, policy, cases, protocol)
 
@@ -84,6 +100,6 @@ def test_grpc(lab: Lab, seed: int) -> None:
     for _ in range(60):
         caller = generator.random.choice(list(lab.mesh.workloads))
         path = f"/{generator.random.choice(SERVICES)}/{generator.random.choice(RPCS)}"
-        authorization, claims = generator.token()
+        authorization, claims = generator.token(policy, caller, "rpc")
         cases.append(Case(f"seed {seed}", Asked(caller, "rpc", path, authorization), claims))
     agree(lab, policy, cases, "grpc")

@@ -19,6 +19,8 @@ _ONCE = """NOT (open = 1 AND EXISTS (SELECT 1 FROM records AS ended
     WHERE ended.time = records.time AND ended.request_id = records.request_id AND ended.open = 0))"""
 _ASKED = f"candidate_version = ? AND candidate != '' AND time >= ? AND {_ONCE}"
 _KEY = "caller, target, protocol, method, path, mode, would_be, rule, candidate, candidate_rule"
+# The fields of a Difference that tell it from others.
+_Kind = tuple[str, str, str, str, str, str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ def _compare(connection: sqlite3.Connection, since: float, version: str) -> Comp
 
 def _gathered(rows: Iterable[tuple[Any, ...]]) -> list[Difference]:
     """Calls of one kind together, the most frequent first."""
-    found: dict[tuple[str, ...], tuple[int, float]] = {}
+    found: dict[_Kind, tuple[int, float]] = {}
     for caller, target, protocol, method, path, mode, policy, rule, candidate, by, calls, last in rows:
         key = (caller, target, kind_of(protocol, method, path), mode, policy, rule, candidate, by)
         before, newest = found.get(key, (0, last))

@@ -7,7 +7,6 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 import click
 
@@ -17,7 +16,7 @@ from septum.cli.output import wants_colour
 from septum.cli.place import is_mesh, seen_from_here, state_dir
 from septum.cli.revision import files_at
 from septum.control.files import read_mesh_dir
-from septum.control.state import StateError
+from septum.control.state import StateError, Version
 from septum.control.versions import ENFORCED, PREVIOUS, AmbiguousVersion, Versions
 from septum.model.mesh import Mesh
 from septum.model.policy import Policy
@@ -105,27 +104,29 @@ def _directory(directory: Path) -> Tree:
 
 
 def _version(word: str, mesh: Path, *, sure: bool) -> Tree | None:
-    """A stored version, or None where it names none and may be something else."""
-    if not (word in (ENFORCED, PREVIOUS) or _MAY_BE_VERSION.fullmatch(word) or sure):
+    """A stored version, or None where the word names none and may be something else."""
+    named = word in (ENFORCED, PREVIOUS)
+    if not (named or sure or _MAY_BE_VERSION.fullmatch(word)):
         return None
-    sure = sure or word in (ENFORCED, PREVIOUS)
+    found = _stored(word, mesh)
+    if found is not None:
+        called = f"{word} (number {found.number})" if named else f"number {found.number}"
+        return Tree(called, found.files, found.quarantined, found.commit)
+    if word == ENFORCED:
+        return Tree("nothing, since no version is enforced here yet", {}, frozenset())
+    if named or sure:
+        raise click.UsageError(f"there is no version `{word}` here: `septum history` lists those that there are")
+    return None
+
+
+def _stored(word: str, mesh: Path) -> Version | None:
     if not (state_dir(mesh) / "state.db").exists():
-        if word == ENFORCED:
-            return Tree("nothing, since no version is enforced here yet", {}, frozenset())
-        return None if not sure else _refuse(word, "no version was stored here")
+        return None
     try:
         with Versions.open(state_dir(mesh)) as versions:
-            found = versions.find(word)
+            return versions.find(word)
     except (StateError, AmbiguousVersion) as error:
         raise NothingToCompareError(str(error)) from error
-    if found is None:
-        return None if not sure else _refuse(word, "`septum history` lists the versions")
-    called = f"{word} (number {found.number})" if word in (ENFORCED, PREVIOUS) else f"number {found.number}"
-    return Tree(called, found.files, found.quarantined, found.commit)
-
-
-def _refuse(word: str, why: str) -> NoReturn:
-    raise click.UsageError(f"there is no version `{word}`: {why}")
 
 
 def _revision(word: str, mesh: Path) -> Tree:

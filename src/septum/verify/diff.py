@@ -7,10 +7,11 @@ difference, so that where there is none, none is.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from septum.model.decision import Request
+from septum.model.operation import GrpcOperation, HttpOperation
 from septum.model.policy import Policy, Rule
 from septum.policy.decide import allows
 from septum.verify.changes import Change, changes
@@ -69,11 +70,11 @@ def _check(found: Iterable[Row], more: Policy, less: Policy) -> None:
 
 
 class _Asked:
-    """A policy of which much is asked: it keeps which rules to a target name whom."""
+    """A policy of which much is asked: it keeps which rules to a target name whom, and have which method."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
-        self._named: dict[str, dict[str, list[Rule]]] = {}
+        self._named: dict[str, Mapping[tuple[str, str], list[Rule]]] = {}
 
     def allows(self, request: Request) -> bool:
         """Whether some rule allows a request that no quarantine is about."""
@@ -83,15 +84,25 @@ class _Asked:
         assert not {request.caller, request.target} & self._policy.quarantined
         named = self._named.get(target.name)
         if named is None:
-            named = self._named[target.name] = _by_caller(self._policy.rules_to[target.name])
-        return any(allows(rule, target, request) for rule in named.get(request.caller, ()))
+            named = self._named[target.name] = _by_caller_and_method(self._policy.rules_to[target.name])
+        return any(allows(rule, target, request) for rule in named.get((request.caller, _method(request)), ()))
 
 
-def _by_caller(rules: Iterable[Rule]) -> dict[str, list[Rule]]:
-    named: dict[str, list[Rule]] = defaultdict(list)
+def _method(request: Request) -> str:
+    """The method of what is asked: POST of a gRPC method, none of a session."""
+    operation = request.operation
+    if isinstance(operation, HttpOperation):
+        return operation.method
+    return "POST" if isinstance(operation, GrpcOperation) else ""
+
+
+def _by_caller_and_method(rules: Iterable[Rule]) -> Mapping[tuple[str, str], list[Rule]]:
+    named: dict[tuple[str, str], list[Rule]] = defaultdict(list)
     for rule in rules:
+        methods = {""} if rule.operations is None else {one for p in rule.operations for one in p.methods}
         for caller in rule.callers:
-            named[caller].append(rule)
+            for method in methods:
+                named[caller, method].append(rule)
     return named
 
 

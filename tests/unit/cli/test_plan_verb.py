@@ -92,6 +92,13 @@ def test_before_the_first_version_all_of_it_is_new(mesh: Path) -> None:
     assert len(plan.allowed) == 5
 
 
+def test_where_no_version_is_enforced_all_of_it_is_new_too(mesh: Path) -> None:
+    (mesh / ".septum").mkdir()
+    State(mesh / ".septum" / "state.db").close()
+    ran = septum("plan", cwd=mesh)
+    assert ran.out.startswith("from  nothing, since no version is enforced here yet\n")
+
+
 def test_who_is_in_quarantine_stays_there(mesh: Path) -> None:
     enforce(mesh, meshes.SHOP_RULES, "storefront")
     write(mesh, MORE)
@@ -253,8 +260,8 @@ def test_a_version_has_its_own_quarantine(mesh: Path) -> None:
         ("nosuch", "neither a directory with a septum.yaml nor a git revision"),
         ("nosuch", "it is in no git repository that can be read"),
         ("dir:nowhere", "there is no septum.yaml in nowhere"),
-        ("version:7", "no version was stored here"),
-        ("previous", "no version was stored here"),
+        ("version:7", "there is no version"),
+        ("previous", "there is no version"),
         ("git:-x", "names no policy"),
         ("git:", "names no policy"),
     ],
@@ -269,7 +276,7 @@ def test_a_version_that_is_not_stored(mesh: Path) -> None:
     enforce(mesh, MORE)
     ran = septum("diff", "version:7", cwd=mesh)
     assert ran.status == 2
-    assert "there is no version `7`: `septum history` lists the versions" in " ".join(ran.err.split())
+    assert "there is no version `7` here: `septum history` lists those that there are" in " ".join(ran.err.split())
 
 
 def test_a_shallow_clone_says_how_to_get_the_rest(repo: Path, tmp_path: Path) -> None:

@@ -133,6 +133,31 @@ def test_an_upgrade_that_only_the_enforced_route_takes_the_candidate_denies(
     assert outcome(asked, inputs) == ((False, names.UPGRADE) if denied else (True, "r0"))
 
 
+@pytest.mark.parametrize(
+    ("flags", "path", "rule"),
+    [
+        ({}, "/b/x;v=1", names.DENY),
+        ({"path_parameters": True}, "/b/x;v=1", "r0"),
+        ({}, "/B/x", names.DENY),
+        ({"ignore_case": True}, "/B/x", "r0"),
+        ({}, "/b/health", "r0"),
+        ({"health": "/b/health"}, "/b/health", names.HEALTH),
+    ],
+)
+def test_what_a_candidate_says_of_the_target_itself_counts(flags: dict[str, Any], path: str, rule: str) -> None:
+    shadow = Shadow("v", replace(API, **flags), tuple(_rules("api", None)))
+    asked = rbac.per_route(MESH, API, (), (), shadow).rbac.shadow_matcher
+    inputs = {"septum.caller": str(MESH.spiffe("web")), "method": "GET", "path": path}
+    assert outcome(asked, inputs) == (rule == "r0", rule)
+
+
+def test_a_candidate_among_some_callers_keeps_who_is_in_quarantine_with_them() -> None:
+    rules = (replace(_rules("api", None)[0], callers=("web", "store")),)
+    shadow = Shadow("v", API, rules, frozenset({"api", "store"}))
+    assert shadow.among(["web"]) == Shadow("v", API, (replace(rules[0], callers=("web",)),), frozenset({"api"}))
+    assert shadow.among(["idle"]) == Shadow("v", API, (), frozenset({"api"}))
+
+
 def test_a_place_outside_is_a_target_like_any() -> None:
     outside = External("pay", "pay.test", 443, Protocol.HTTP)
     mesh = replace(MESH, external={"pay": outside})
