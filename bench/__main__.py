@@ -17,7 +17,8 @@ from bench.report import Effort, Report
 
 # Each is a module of this package with `measure(effort) -> Report`; another one is added by its name.
 NAMES = (
-    "decision", "tokens", "latency", "nodes", "apply", "fleet", "svids", "rotation", "compile", "memory", "diff", "replay",
+    "decision", "tokens", "latency", "nodes", "apply", "fleet", "svids", "rotation", "compile", "memory",
+    "diff", "replay",
 )  # fmt: skip
 RESULTS = Path(__file__).with_name("RESULTS.md")
 

@@ -127,9 +127,11 @@ async def running() -> AsyncIterator[Proxy]:
         fleet.expect(_NODE)
         start = Start(_NODE, "trial", "xds.sock", "admin.sock")
         (directory / "envoy.pb").write_bytes(bootstrap(start).SerializeToString())
-        async with serve(str(directory / "xds.sock"), fleet):
-            async with _keeper(command(binary, _WORKERS), directory) as process:
-                yield Proxy(directory, fleet, process)
+        async with (
+            serve(str(directory / "xds.sock"), fleet),
+            _keeper(command(binary, _WORKERS), directory) as process,
+        ):
+            yield Proxy(directory, fleet, process)
 
 
 def _short_place() -> str | None:
