@@ -547,7 +547,7 @@ FAULTS = (
     ),
     Fault(
         "diff-overlooks-what-a-target-takes",
-        f"{_VERIFY}rows.py",
+        f"{_VERIFY}gained.py",
         "alike = taken(target) == taken(other)",
         "alike = True",
         "a target that now takes WebSockets, or ignores case, shows nothing",
