@@ -97,6 +97,7 @@ def rivals(draw: st.DrawFn) -> Rivals:
         lambda: same,
         lambda: same + draw(_rules(mesh.targets[TARGET], "more", most=1)),
         lambda: tuple(draw(st.permutations(same)))[1:],
+        lambda: tuple(draw(_under_other_conditions(rule)) for rule in one),
         lambda: draw(_rules(mesh.targets[TARGET], "other")),
     )
     return Rivals(mesh, one, _numbered(draw(st.sampled_from(kinds))()))
@@ -157,6 +158,14 @@ def _windows() -> st.SearchStrategy[Window]:
     whole = ends.map(lambda pair: Window(*pair))
     half = st.sampled_from([Window(moment) for moment in _MOMENTS] + [Window(None, moment) for moment in _MOMENTS])
     return st.one_of(whole, half)
+
+
+@st.composite
+def _under_other_conditions(draw: st.DrawFn, rule: Rule) -> Rule:
+    """The same operations, for other tokens or at another time."""
+    if rule.operations is not None and draw(st.booleans()):
+        return replace(rule, when=draw(st.none() | _whens()))
+    return replace(rule, window=draw(st.none() | _windows()))
 
 
 @st.composite

@@ -557,7 +557,7 @@ FAULTS = (
         f"{_VERIFY}near.py",
         "or not implies(narrow.rule.when, wide.rule.when):",
         "or (wide.rule.when and not narrow.rule.when):",
-        "a rule that drops its condition shows nothing",
+        "a rule that asks for another condition shows nothing",
     ),
     Fault(
         "diff-tails-are-not-near",

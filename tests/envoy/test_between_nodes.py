@@ -17,7 +17,7 @@ import pytest
 from backends import GREETING, GrpcEcho, TcpGreeter
 from nodes import Nodes, port, running_nodes, spiffe, workload
 from proxy import backends, free_port, wait_for
-from test_square import RPCS, SERVICES, Generator
+from square import RPCS, SERVICES, Generator
 
 from septum.model.decision import Decision, Request
 from septum.model.mesh import Address, Mesh, Mode

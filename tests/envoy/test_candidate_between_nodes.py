@@ -13,7 +13,7 @@ import h1
 import pytest
 from nodes import Nodes, port, running_nodes, workload
 from proxy import backends
-from test_square import Generator, _raw
+from square import Generator, _raw
 
 from septum.audit.line import Line, read_line
 from septum.audit.outcome import outcome

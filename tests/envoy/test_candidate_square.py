@@ -12,7 +12,8 @@ import h1
 import httpx
 import pytest
 from proxy import Proxy, backends, running_proxy
-from test_square import POLICIES, REQUESTS, Generator, _mesh, _outbound, _raw
+from square import Generator, _mesh, _outbound, _raw
+from test_square import POLICIES, REQUESTS
 
 from septum.envoy.shadow import Candidate
 from septum.model.decision import Request

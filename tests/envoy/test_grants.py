@@ -13,7 +13,7 @@ import h2raw
 import pytest
 from nodes import port, running_nodes, workload
 from proxy import Proxy, backends, running_proxy, wait_for
-from test_square import RPCS, SERVICES, Generator, Lab, _agree, _mesh, _outbound, _raw
+from square import RPCS, SERVICES, Generator, Lab, _agree, _mesh, _outbound, _raw
 from test_tunnels import ask as asked_inside
 from test_tunnels import tunnel
 from token_lab import Asked, asking, bearer, policy_of, rule, token_lab

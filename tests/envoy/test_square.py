@@ -15,10 +15,6 @@ from square import (
     SERVICES,
     Generator,
     Lab,
-    _agree,  # noqa: F401
-    _mesh,  # noqa: F401
-    _outbound,  # noqa: F401
-    _raw,  # noqa: F401
     agree,
     send_connects,
     send_grpc,

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from judges import handshake, openssl, openssl_text, openssl_verifies
+from openssl_judge import handshake, openssl, openssl_text, openssl_verifies
 from pki import DAY, DOMAIN, NOW
 
 from septum.identity.authority import Authority, AuthorityError, NoAuthorityError

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from judges import openssl
+from openssl_judge import openssl
 from pki import authority
 
 from command_line import Ran, septum, write_mesh

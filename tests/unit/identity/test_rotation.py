@@ -11,7 +11,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from judges import handshake, openssl_verifies
+from openssl_judge import handshake, openssl_verifies
 from pki import DAY, DOMAIN, NOW
 
 from septum.identity.authority import Authority, AuthorityError, NoAuthorityError

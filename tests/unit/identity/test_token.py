@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from judges import handshake
+from openssl_judge import handshake
 from pki import DAY, DOMAIN, NOW, authority
 
 from septum.identity.authority import Authority

@@ -8,7 +8,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from judges import handshake, openssl_verifies
+from openssl_judge import handshake, openssl_verifies
 from pki import DAY, DOMAIN, NOW, Held, authority, dns, leaf, uri, usage
 
 from septum.identity.authority import Authority, AuthorityError

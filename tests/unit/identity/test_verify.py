@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from judges import openssl_verifies
+from openssl_judge import openssl_verifies
 from pki import DAY, DOMAIN, NOW, Held, authority, dns, leaf, uri, usage
 
 from septum.identity.leaf import read_leaf
