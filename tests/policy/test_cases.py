@@ -15,10 +15,10 @@ from septum.model.policy import Policy
 from septum.model.window import parse_time
 from septum.policy.ask import http_operation, operation_of
 from septum.policy.cases_file import read_cases
-from septum.policy.cuts import cut
 from septum.policy.decide import decide
 from septum.policy.load import load
 from septum.policy.quarantine import quarantined
+from septum.policy.upkeep.cuts import cut
 from septum.verify.guarantee import findings
 from septum.verify.lint import lint, together
 

@@ -14,13 +14,13 @@ from test_format_laws import FLOWS, commented
 import strategies
 from render import render
 from septum.model.policy import Policy
-from septum.policy.alike import alike
-from septum.policy.comments import comments
-from septum.policy.cuts import Cuts, after, cut, stem
-from septum.policy.edit import CannotEdit
 from septum.policy.load import load
-from septum.policy.patch import patch
 from septum.policy.source import read
+from septum.policy.upkeep.alike import alike
+from septum.policy.upkeep.comments import comments
+from septum.policy.upkeep.cuts import Cuts, after, cut, stem
+from septum.policy.upkeep.edit import CannotEdit
+from septum.policy.upkeep.patch import patch
 
 
 @st.composite

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 import strategies
 from literate import cases
 from render import render
-from septum.policy.comments import comments
-from septum.policy.format import NotFormatted, alike, formatted
 from septum.policy.load import load
 from septum.policy.roles import Role, role
 from septum.policy.shape import CASES, MESH, POLICY
 from septum.policy.source import read
+from septum.policy.upkeep.comments import comments
+from septum.policy.upkeep.format import NotFormatted, alike, formatted
 
 ROOT = Path(__file__).parents[2]
 FLOWS = st.sampled_from((False, True, None))

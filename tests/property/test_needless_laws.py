@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 import strategies
 from septum.model.policy import Policy
-from septum.policy.cuts import after
 from septum.policy.decide import decide
+from septum.policy.upkeep.cuts import after
 from septum.verify.diff import diff
 from septum.verify.needless import needless
 from septum.verify.spared import merged

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import strategies
 from septum.audit.usage import ways
 from septum.model.operation import HttpOperation
-from septum.policy.cuts import stem
+from septum.policy.upkeep.cuts import stem
 from septum.verify.coverage import opening
 
 

@@ -20,8 +20,8 @@ from septum.audit.traffic import kind_of
 from septum.model.mesh import Target
 from septum.model.operation import HttpPattern, PathPattern
 from septum.model.policy import Policy, Rule
-from septum.policy.cuts import stem
 from septum.policy.decide import is_health, path_covers
+from septum.policy.upkeep.cuts import stem
 from septum.verify.coverage import CONNECT, written
 
 # Of how many kinds of calls of one operation a count is kept.

@@ -13,11 +13,11 @@ from septum.cli.output import print_json, style
 from septum.cli.place import mesh_dir, nearest_mesh, seen_from_here
 from septum.cli.rewriting import as_patch, rewrite
 from septum.control.files import read_mesh_dir
-from septum.policy.format import NotFormatted, formatted
 from septum.policy.load import load
 from septum.policy.named_files import Files
 from septum.policy.roles import MESH_FILE, Role, role
 from septum.policy.shape import CASES, MESH, POLICY, Keys, Many
+from septum.policy.upkeep.format import NotFormatted, formatted
 
 _SHAPES: dict[Role, Keys | Many] = {Role.MESH: MESH, Role.POLICY: POLICY, Role.TEST: CASES}
 

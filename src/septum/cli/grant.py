@@ -24,12 +24,12 @@ from septum.cli.valid_policy import valid_policy
 from septum.control.files import read_mesh_dir
 from septum.model.policy import Policy, Rule
 from septum.model.window import Window, time_text
-from septum.policy.granting import GRANTS_FILE, Grant, Granted, NotGranted, granted
 from septum.policy.grants import described
 from septum.policy.named_files import Files
-from septum.policy.patch import patch
 from septum.policy.quarantine import quarantined
 from septum.policy.roles import Role, role
+from septum.policy.upkeep.granting import GRANTS_FILE, Grant, Granted, NotGranted, granted
+from septum.policy.upkeep.patch import patch
 from septum.verify import guarantee, region
 
 # Seconds that a grant may last without --long: what stays for longer is a rule.

@@ -21,10 +21,10 @@ from septum.control.files import read_mesh_dir
 from septum.model.diagnostic import Diagnostic
 from septum.model.operation import HttpPattern
 from septum.model.policy import Policy, Rule
-from septum.policy.cuts import cut
-from septum.policy.edit import CannotEdit
 from septum.policy.load import load
 from septum.policy.named_files import Files
+from septum.policy.upkeep.cuts import cut
+from septum.policy.upkeep.edit import CannotEdit
 from septum.verify.diff import diff
 from septum.verify.lint import LINT_CODES, Finding, Used, is_everything, lint, together
 

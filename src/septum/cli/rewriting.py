@@ -9,7 +9,7 @@ from pathlib import Path
 
 from septum.cli.replacement import Replacement
 from septum.policy.named_files import Files
-from septum.policy.patch import patch
+from septum.policy.upkeep.patch import patch
 
 
 def rewrite(mesh: Path, before: Files, after: Mapping[str, bytes]) -> None:

@@ -23,9 +23,9 @@ from septum.control.files import read_mesh_dir
 from septum.control.state import StateError
 from septum.control.versions import Versions
 from septum.model.policy import Policy, Rule
-from septum.policy.cuts import Cuts, cut
-from septum.policy.edit import CannotEdit
 from septum.policy.named_files import Files
+from septum.policy.upkeep.cuts import Cuts, cut
+from septum.policy.upkeep.edit import CannotEdit
 from septum.verify.spared import merged, spared
 
 _NO_RECORD = Usage(0, None, 0, 0, {})

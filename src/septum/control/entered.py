@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from septum.control.state import Fate, Version
 from septum.control.versions import ENFORCED, Versions
 from septum.model.policy import Policy, Rule
-from septum.policy.cuts import stem
 from septum.policy.load import Loader
+from septum.policy.upkeep.cuts import stem
 from septum.verify.coverage import written
 
 # By rule and by the text of an operation.

@@ -24,13 +24,13 @@ from septum.policy.codes import (
     TWIN,
     UNUSED_ISSUER,
 )
-from septum.policy.comments import is_flow, lines_of
-from septum.policy.cuts import Cuts
 from septum.policy.grants import ended
-from septum.policy.ignored import Ignore, ignores
 from septum.policy.named_files import Files
 from septum.policy.roles import Role, role
 from septum.policy.text import text_of
+from septum.policy.upkeep.comments import is_flow, lines_of
+from septum.policy.upkeep.cuts import Cuts
+from septum.policy.upkeep.ignored import Ignore, ignores
 from septum.verify.needless import Needless, needless
 
 # The codes that lint has.

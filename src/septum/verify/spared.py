@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from septum.model.guarantee import Kind
 from septum.model.policy import Policy
-from septum.policy.cuts import Cuts, after
+from septum.policy.upkeep.cuts import Cuts, after
 from septum.verify.guarantee import verdicts
 
 # A rule's id and the place of one of its operations; None: the whole rule.

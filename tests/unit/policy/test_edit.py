@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from septum.policy.edit import Append, CannotEdit, Change, Put, Remove, edited
+from septum.policy.upkeep.edit import Append, CannotEdit, Change, Put, Remove, edited
 
 
 def edit(text: str, *changes: Change) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from septum.policy.format import NotFormatted, formatted
-from septum.policy.quoting import as_written, plain_fits
 from septum.policy.shape import CASES, MESH, POLICY
+from septum.policy.upkeep.format import NotFormatted, formatted
+from septum.policy.upkeep.quoting import as_written, plain_fits
 
 
 def laid_out(text: str) -> str:

@@ -6,8 +6,8 @@ import pytest
 
 from septum.model.policy import Policy
 from septum.model.window import Window, parse_time
-from septum.policy.granting import GRANTS_FILE, Grant, NotGranted, granted
 from septum.policy.load import load
+from septum.policy.upkeep.granting import GRANTS_FILE, Grant, NotGranted, granted
 
 MESH = b"""\
 mesh: shop

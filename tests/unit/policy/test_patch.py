@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from septum.policy.patch import patch
+from septum.policy.upkeep.patch import patch
 
 
 @pytest.mark.parametrize(

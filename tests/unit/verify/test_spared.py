@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import meshes
-from septum.policy.cuts import after
+from septum.policy.upkeep.cuts import after
 from septum.verify.guarantee import verdicts
 from septum.verify.spared import Cut, merged, spared
 

@@ -12,10 +12,10 @@ from collections.abc import Sequence as Lines
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 
-from septum.policy.comments import Comment, block_lines, is_block_scalar, is_flow
-from septum.policy.quoting import written
 from septum.policy.shape import Either, Keys, Many, Named, Shape
 from septum.policy.source import Mapping, Node, Scalar, Sequence
+from septum.policy.upkeep.comments import Comment, block_lines, is_block_scalar, is_flow
+from septum.policy.upkeep.quoting import written
 
 # How wide a line with `[...]` or `{...}` may be, and what stands between a value and the comment beside it.
 WIDTH, GAP = 100, 2

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import assert_never
 
-from septum.policy.alike import alike
-from septum.policy.comments import block_lines, comments, is_block_scalar, is_flow, lines_of, trivia
-from septum.policy.printing import STEP
 from septum.policy.source import Mapping, Node, Scalar, Sequence, read
 from septum.policy.text import text_of
+from septum.policy.upkeep.alike import alike
+from septum.policy.upkeep.comments import block_lines, comments, is_block_scalar, is_flow, lines_of, trivia
+from septum.policy.upkeep.printing import STEP
 
 Path = tuple[str | int, ...]
 

@@ -10,10 +10,10 @@ from septum.model.diagnostic import Diagnostic
 from septum.model.mesh import Mesh, Protocol
 from septum.model.policy import Policy, Rule
 from septum.model.window import Window, time_text
-from septum.policy.edit import Append, CannotEdit, edited
 from septum.policy.load import load
 from septum.policy.named_files import Files
-from septum.policy.quoting import as_written
+from septum.policy.upkeep.edit import Append, CannotEdit, edited
+from septum.policy.upkeep.quoting import as_written
 
 GRANTS_FILE = "policy/grants.yaml"
 _NEW = b"# Rules that end by themselves. `septum grant` adds one, `septum tidy` takes out those that are over.\n"

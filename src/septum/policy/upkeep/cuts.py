@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from septum.model.policy import Policy, Rule
-from septum.policy.edit import CannotEdit, Change, Remove, edited
 from septum.policy.load import load
 from septum.policy.named_files import Files
 from septum.policy.source import Node, Sequence, child, first, read
+from septum.policy.upkeep.edit import CannotEdit, Change, Remove, edited
 
 # Rule id → which of its operations go, by their place in the rule; None: the whole rule.
 Cuts = Mapping[str, frozenset[int] | None]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 
-from septum.policy.alike import alike
-from septum.policy.comments import comments, lines_of, trivia
-from septum.policy.printing import CannotPrint, Printer
 from septum.policy.shape import Keys, Many
 from septum.policy.source import Node, read
 from septum.policy.text import text_of
+from septum.policy.upkeep.alike import alike
+from septum.policy.upkeep.comments import comments, lines_of, trivia
+from septum.policy.upkeep.printing import CannotPrint, Printer
 
 
 class NotFormatted(Exception):

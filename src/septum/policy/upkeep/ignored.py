@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from septum.model.diagnostic import Span
-from septum.policy.comments import Comment, trivia
 from septum.policy.source import Node
+from septum.policy.upkeep.comments import Comment, trivia
 
 _CODE = r"SEP[0-9]{3}"
 _IGNORE = re.compile(rf"#\s*septum:\s*ignore\s+({_CODE}(?:\s*,\s*{_CODE})*)(?![A-Za-z0-9])")
