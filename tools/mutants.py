@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from queue import SimpleQueue
@@ -154,12 +154,22 @@ def _tried(fault: Fault, tree: Path, left_out: Sequence[str]) -> Outcome:
     _write(file, whole.replace(fault.old, fault.new))
     try:
         for stage in _STAGES[fault.package]:
-            found = _first_failure(tree, stage, left_out)
+            found = _found_again(tree, stage, left_out)
             if found:
                 return Outcome(fault, stage.name, found, time.monotonic() - began)
         return Outcome(fault, "", "", time.monotonic() - began)
     finally:
         _write(file, whole)
+
+
+def _found_again(tree: Path, stage: Stage, left_out: Sequence[str]) -> str:
+    """The test that fails first; what real time plays a part in has to fail once more, or it is left out too."""
+    found = _first_failure(tree, stage, left_out)
+    while found and stage.name == "Envoy" and not _first_failure(tree, replace(stage, paths=(found,)), left_out):
+        print(f"failed once and passed then: {found}", flush=True)
+        left_out = (*left_out, found)
+        found = _first_failure(tree, stage, left_out)
+    return found
 
 
 _moment = count(2_000_000_000)
