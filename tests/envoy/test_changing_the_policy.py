@@ -296,7 +296,8 @@ def stopped(pid: int) -> Iterator[None]:
     try:
         yield
     finally:
-        os.kill(pid, signal.SIGCONT)
+        with suppress(ProcessLookupError):  # it was killed meanwhile, and is gone
+            os.kill(pid, signal.SIGCONT)
 
 
 def begun(mesh: Mesh, op: str, **arguments: Any) -> threading.Thread:

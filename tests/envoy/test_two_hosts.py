@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -138,9 +139,24 @@ def test_a_removed_node_is_refused_from_then_on(hosts: Hosts) -> None:
     assert "removed" in hosts.septum("nodes").out
 
 
+def greeted(hosts: Hosts) -> socket.socket:
+    """A session with the store that was greeted. One that is opened while an earlier change drains may end at once."""
+    opened: list[socket.socket] = []
+
+    def greets() -> bool:
+        opened.append(hosts.tcp("front", "store"))
+        with suppress(ConnectionResetError):
+            if opened[-1].recv(100) == GREETING:
+                return True
+        opened.pop().close()
+        return False
+
+    until(greets, what="a session that is greeted")
+    return opened[0]
+
+
 def test_quarantine_ends_what_is_live_and_gives_it_back(shared: Hosts) -> None:
-    with shared.tcp("front", "store") as session:
-        assert session.recv(100) == GREETING
+    with greeted(shared) as session:
         result = shared.septum("quarantine", "front", "--for", "1h")
         assert result.code == 0, result
         assert "2 of 2" in result.out

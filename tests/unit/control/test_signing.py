@@ -79,7 +79,10 @@ TAMPERED = {
     "another way back": ("falls_back", "falls_back - 1"),
     "another key": ("signer", "'0123456789abcdef'"),
     "a key elsewhere": ("signer", "'../signing/' || signer"),
-    "another signature": ("signature", "replace(signature, substr(signature, 1, 2), '00')"),
+    "another signature": (
+        "signature",
+        "CASE substr(signature, 1, 2) WHEN '00' THEN 'ff' ELSE '00' END || substr(signature, 3)",
+    ),
     "no signature": ("signature", "''"),
     "confirmed by nobody": ("fate", "'confirmed'"),
     "refused by nobody": ("fate", "'refused'"),
