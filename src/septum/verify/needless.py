@@ -14,6 +14,7 @@ from septum.model.operation import HttpPattern
 from septum.model.policy import Policy, Rule
 from septum.policy.decide import path_covers
 from septum.verify import region
+from septum.verify.gained import taken
 from septum.verify.region import NOTHING, Region
 
 
@@ -137,7 +138,7 @@ class _Search:
             target = self.policy.mesh.targets[name]
             for together in {tuple(map(id, rules)): tuple(rules) for rules in of_callers.values()}.values():
                 for rule in together:
-                    found[rule.id].setdefault((_taken(target), *map(id, together)), (target, together))
+                    found[rule.id].setdefault((taken(target), *map(id, together)), (target, together))
         return {rule_id: tuple(pairs.values()) for rule_id, pairs in found.items()}
 
     def _doubtful(self) -> set[str]:
@@ -146,7 +147,7 @@ class _Search:
         seen: set[tuple[object, ...]] = set()
         for pairs in self._pairs.values():
             for target, rules in pairs:
-                key = (_taken(target), *map(id, rules))
+                key = (taken(target), *map(id, rules))
                 if key not in seen:
                     seen.add(key)
                     needed |= self._needed(target, list(rules), needed)
@@ -218,16 +219,11 @@ class _Search:
         return rule if less is None else replace(rule, operations=less)
 
     def _region(self, rule: Rule, target: Target) -> Region:
-        key = (rule.operations, rule.when, rule.window, _taken(target))
+        key = (rule.operations, rule.when, rule.window, taken(target))
         known = self._regions.get(key)
         if known is None:
             known = self._regions[key] = region.of_rule(rule, target)
         return known
-
-
-def _taken(target: Target) -> tuple[object, ...]:
-    """All of a target that decides what a rule opens on it."""
-    return target.protocol, target.health, target.websocket, target.path_parameters, target.ignore_case
 
 
 # A segment that no pattern spells out, and how many of them stand for what is below a prefix.
